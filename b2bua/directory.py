@@ -1,0 +1,134 @@
+"""Who is who: one immutable snapshot of clients, trunks, numbers, extensions and groups, with its indexes.
+
+The store loads it, `apply` changes the store, the switchboard swaps the snapshot; a call keeps the one it began with.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from b2bua.cdr import ClientId
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """An employee's phone number inside the office, and the credentials of their phones."""
+
+    client: ClientId
+    number: str                              # "101"
+    login: str                               # digest user name, unique on the server
+    ha1: Mapping[str, str] = field(repr=False)   # algorithm ("MD5", "SHA-256") -> H(login:realm:password)
+    name: str = ""                           # shown to whom this extension calls
+    crm_user: int | None = None
+    address: str | None = None               # a fixed SIP URI instead of a registration
+    ascii_only: bool = False                 # the phone cannot show UTF-8 names
+    max_contacts: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Trunk:
+    """A line to an operator: known by its address, or by our registration there."""
+
+    client: ClientId
+    name: str
+    host: str                                # next hop, name or IP
+    port: int | None = None                  # None: RFC 3263 decides
+    transport: str = "UDP"
+    networks: tuple[Network, ...] = ()       # whence its calls come, beside `host`
+    register: bool = False
+    user: str = ""
+    password: str = field(default="", repr=False)
+    domain: str = ""                         # host part of our AOR there; default `host`
+    caller_id: str = ""                      # outgoing calls show this number; "" shows the extension's own
+    country: str = "RU"                      # how national numbers are read (ISO 3166)
+    max_calls: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    client: ClientId
+    number: str
+    members: tuple[str, ...]                 # extension numbers, rung together
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A DID: an outside number of this client and where its calls go."""
+
+    client: ClientId
+    number: str                              # E.164 with +, or whatever the trunk sends when it is no such number
+    destination: str                         # extension or group number
+    trunk: str | None = None                 # only from this trunk
+    ring_seconds: int = 30
+
+
+@dataclass(frozen=True, slots=True)
+class CrmAccount:
+    """How a client's CRM is reached and which functions are switched on (F5, F6 here; more come)."""
+
+    base_url: str
+    token: str = field(repr=False)
+    forward_to_responsible: bool = True      # F5
+    set_caller_name: bool = True             # F6
+    pop_up: bool = True                      # F1
+    patience: float = 1.5                    # seconds a phone waits for the CRM
+    responsible_ring_seconds: int = 20
+    default_user: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    id: ClientId
+    name: str
+    crm: CrmAccount | None = None
+    max_calls: int = 100
+    record: bool = True
+    country: str = "RU"
+
+
+@dataclass(frozen=True)
+class Directory:
+    """All clients of the server. Lookups by what comes in from the network are dictionary lookups."""
+
+    clients: tuple[Client, ...] = ()
+    extensions: tuple[Extension, ...] = ()
+    trunks: tuple[Trunk, ...] = ()
+    groups: tuple[Group, ...] = ()
+    numbers: tuple[Number, ...] = ()
+
+    @cached_property
+    def client(self) -> Mapping[ClientId, Client]:
+        return {client.id: client for client in self.clients}
+
+    @cached_property
+    def by_login(self) -> Mapping[str, Extension]:
+        return {extension.login: extension for extension in self.extensions}
+
+    @cached_property
+    def extension(self) -> Mapping[tuple[ClientId, str], Extension]:
+        return {(extension.client, extension.number): extension for extension in self.extensions}
+
+    @cached_property
+    def group(self) -> Mapping[tuple[ClientId, str], Group]:
+        return {(group.client, group.number): group for group in self.groups}
+
+    @cached_property
+    def trunk(self) -> Mapping[tuple[ClientId, str], Trunk]:
+        return {(trunk.client, trunk.name): trunk for trunk in self.trunks}
+
+    @cached_property
+    def by_crm_user(self) -> Mapping[tuple[ClientId, int], Extension]:
+        return {(e.client, e.crm_user): e for e in self.extensions if e.crm_user is not None}
+
+    @cached_property
+    def did(self) -> Mapping[tuple[ClientId, str], Number]:
+        return {(number.client, number.number): number for number in self.numbers}
+
+    def trunks_of(self, client: ClientId) -> Iterable[Trunk]:
+        return (trunk for trunk in self.trunks if trunk.client == client)

@@ -1,0 +1,84 @@
+"""The media plane as calls see it: anchored sessions, whoever relays them (embedded relay, rtpengine)."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+
+class Side(Enum):
+    """Whose SDP or media this is."""
+
+    CALLER = "caller"
+    CALLEE = "callee"
+
+    @property
+    def other(self) -> Side:
+        return Side.CALLEE if self is Side.CALLER else Side.CALLER
+
+
+class MediaError(Exception):
+    """The plane cannot serve: no ports left, the relay is gone."""
+
+
+class SdpRefused(Exception):
+    """This SDP cannot be served; `status` is what to answer with (488 not acceptable, 400 not SDP)."""
+
+    def __init__(self, message: str, status: int = 488) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class StreamReport:
+    """How one direction's audio was."""
+
+    packets: int = 0
+    octets: int = 0
+    lost: int = 0
+    jitter_ms: float = 0.0
+    foreign: int = 0                   # packets from sources that were not believed
+    codec: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaReport:
+    caller: StreamReport = StreamReport()
+    callee: StreamReport = StreamReport()
+    recorded: bool = False
+
+
+class MediaSession(Protocol):
+    """Two sides joined through the relay. Offers and answers go through it in both directions, as often as
+    the call re-negotiates; what comes back is what to send to the other side."""
+
+    def offer(self, sdp: bytes, sender: Side) -> bytes:
+        """SDP offer of `sender` -> the offer to make to the other side. Raises SdpRefused."""
+        ...
+
+    def answer(self, sdp: bytes, sender: Side) -> bytes:
+        """SDP answer of `sender` to the last offer (or an early one in a 18x; may come again, from another
+        branch) -> the answer for the other side. Media flows from now on. Raises SdpRefused."""
+        ...
+
+    def record(self, recording: str) -> None:
+        """Record from now on under this id."""
+        ...
+
+    @property
+    def lost(self) -> asyncio.Future[None]:
+        """Done when no RTP has come for too long (RTP time-out; longer while on hold), or the relay is gone."""
+        ...
+
+    async def close(self) -> MediaReport:
+        """Free the ports; what was recorded is complete on the disk when this returns. May be called twice."""
+        ...
+
+
+class MediaPlane(Protocol):
+    def open(self, call: str) -> AbstractAsyncContextManager[MediaSession]:
+        """A session whose ports are freed when the block is left. Raises MediaError."""
+        ...
