@@ -1,0 +1,125 @@
+"""A call in progress: what has been learned of it so far, and the record that it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+
+from b2bua.cdr import CallId, CallRecord, ClientId, Direction, Disposition, EndedBy, EndReason
+from b2bua.control import LiveCall
+from b2bua.crm.port import Contact
+from b2bua.directory import CrmAccount, Extension
+
+MAX_REASONS = 50                           # sentences kept in one call's explanation
+
+log = structlog.get_logger(__name__)
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnd:
+    """Who ended the call, why, and what status the caller saw."""
+
+    by: EndedBy
+    reason: EndReason
+    status: int
+
+
+@dataclass(slots=True)
+class CallInProgress:
+    """Filled in by the call's script; read by the dashboard while it lives, by `record` when it is over."""
+
+    id: CallId
+    client: ClientId
+    direction: Direction
+    caller: str
+    dialled: str
+    trunk: str | None
+    clock: Clock = field(repr=False)
+    crm: CrmAccount | None = None          # the client's CRM, when this call is the CRM's business
+    extension: Extension | None = None     # who talks, or whose phone it is
+    contact: Contact | None = None
+    recording: str | None = None
+    started_at: datetime = field(init=False)
+    rang_at: datetime | None = None
+    answered_at: datetime | None = None
+    disposition: Disposition | None = None
+    end: CallEnd | None = None
+    rang: dict[str, None] = field(default_factory=dict)      # extension numbers, in order, each once
+    why: list[str] = field(default_factory=list)
+    shown_to: set[int] = field(default_factory=set)          # CRM users that got the pop-up
+
+    def __post_init__(self) -> None:
+        self.started_at = self.clock()
+
+    def note(self, sentence: str) -> None:
+        """Remember, and log, why the call goes where it goes."""
+        log.info(sentence, call=self.id)
+        if len(self.why) < MAX_REASONS:
+            self.why.append(sentence)
+
+    def ringing(self, extension: Extension | None) -> None:
+        """A phone really rings: this extension's, or (None) the outside one."""
+        self.rang_at = self.rang_at or self.clock()
+        if extension is not None:
+            self.rang.setdefault(extension.number)
+
+    def answered(self, extension: Extension | None) -> None:
+        self.answered_at = self.clock()
+        self.disposition = Disposition.ANSWERED
+        self.extension = extension or self.extension
+
+    def over(self, disposition: Disposition, end: CallEnd) -> None:
+        """The first word on how it ended stands; an answered call stays answered."""
+        self.disposition = self.disposition or disposition
+        self.end = self.end or end
+
+    @property
+    def outside_party(self) -> str:
+        """The number of the one who is not of this office."""
+        return self.caller if self.direction is Direction.INBOUND else self.dialled
+
+    def live(self) -> LiveCall:
+        talking, ringing = self.answered_at is not None, self.rang_at is not None
+        return LiveCall(
+            id=self.id,
+            client=self.client,
+            direction=self.direction,
+            caller=self.caller,
+            dialled=self.dialled,
+            contact=self.contact.name if self.contact else None,
+            extension=self.extension.number if self.extension else next(iter(self.rang), None),
+            state="talking" if talking else "ringing" if ringing else "routing",
+            started_at=self.started_at,
+            answered_at=self.answered_at,
+        )
+
+    def record(self) -> CallRecord:
+        """What goes into the books. A call whose script broke ends as a fault of ours."""
+        end = self.end or CallEnd(EndedBy.SWITCH, EndReason.FAULT, 500)
+        return CallRecord(
+            id=self.id,
+            client=self.client,
+            direction=self.direction,
+            caller=self.caller,
+            dialled=self.dialled,
+            trunk=self.trunk,
+            started_at=self.started_at,
+            rang_at=self.rang_at,
+            answered_at=self.answered_at,
+            ended_at=max(self.clock(), self.answered_at or self.started_at),
+            disposition=self.disposition or Disposition.FAILED,
+            ended_by=end.by,
+            reason=end.reason,
+            status=200 if self.answered_at else end.status,
+            extension=self.extension.number if self.extension else None,
+            rang=tuple(self.rang),
+            crm_user=self.extension.crm_user if self.extension else None,
+            contact=self.contact.name if self.contact else None,
+            recording=self.recording,
+            why=tuple(self.why),
+        )

@@ -1,0 +1,77 @@
+"""What every kind of call does once it knows whom to ring: ring, answer, bridge; and how its end is told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from b2bua.calls.bridge import MediaLost, bridge, join
+from b2bua.calls.call import CallEnd, CallInProgress
+from b2bua.calls.outcomes import AnsweredBy, Unanswered, ended_by
+from b2bua.calls.ring import ring
+from b2bua.cdr import Disposition, EndedBy, EndReason
+from b2bua.media.plane import MediaError, MediaSession, SdpRefused, Side
+from b2bua.routing.dialplan import NoRoute, Plan
+from b2bua.sip.effects import EndCause
+from b2bua.ua.leg import IncomingLeg, LegEnded, while_up
+
+if TYPE_CHECKING:
+    from b2bua.calls.switchboard import Switchboard
+
+
+async def connect(
+    pbx: Switchboard, call: CallInProgress, caller: IncomingLeg, plan: Plan | NoRoute, media: MediaSession
+) -> None:
+    """Ring the plan; when somebody answers, join the two and stay until one of them leaves."""
+    if isinstance(plan, NoRoute):
+        refuse(caller, call, plan.status, plan.reason, plan.why)
+        return
+    for note in plan.notes:
+        call.note(note)
+    try:
+        offer = media.offer(caller.offer, Side.CALLER) if caller.offer else b""
+        match await ring(pbx, plan, call, caller, offer, media):
+            case Unanswered(disposition=disposition, reason=reason, status=status):
+                call.over(disposition, CallEnd(EndedBy.SWITCH if status == 480 else EndedBy.CALLEE, reason, status))
+                caller.reject(status)
+            case AnsweredBy(leg=callee, extension=extension, sdp=sdp):
+                async with callee, while_up(callee):
+                    await join(caller, callee, sdp, media)
+                    call.answered(extension)
+                    pbx.answered(call, media)
+                    await bridge(caller, callee, media)
+    except SdpRefused as refused:
+        refuse(caller, call, refused.status, EndReason.NO_COMMON_CODEC, str(refused))
+
+
+def refuse(caller: IncomingLeg, call: CallInProgress, status: int, reason: EndReason, why: str) -> None:
+    """Our own no."""
+    disposition = Disposition.UNREACHABLE if reason is EndReason.NOTHING_TO_RING else Disposition.REFUSED
+    call.note(why)
+    call.over(disposition, CallEnd(EndedBy.SWITCH, reason, status))
+    caller.reject(status)
+
+
+@asynccontextmanager
+async def to_its_end(pbx: Switchboard, call: CallInProgress, caller: IncomingLeg) -> AsyncIterator[None]:
+    """Whatever ends the block is told in the record, both legs are hung up, and the record is kept."""
+    try:
+        yield
+    except LegEnded as ended:
+        by, reason = ended_by(ended.end, EndedBy.CALLER if ended.leg is caller else EndedBy.CALLEE)
+        gave_up = ended.leg is caller and ended.end.cause is EndCause.CANCELLED
+        disposition, status = (Disposition.ABANDONED, 487) if gave_up else (Disposition.FAILED, 500)
+        call.over(disposition, CallEnd(by, reason, status))
+        if ended.end.reason:
+            call.note(f"{by.value} said: {ended.end.reason}")
+    except MediaLost:
+        call.over(Disposition.FAILED, CallEnd(EndedBy.SWITCH, EndReason.MEDIA_TIMEOUT, 500))
+    except MediaError as error:
+        call.over(Disposition.FAILED, CallEnd(EndedBy.SWITCH, EndReason.FAULT, 503))
+        call.note(f"no media: {error}")
+        caller.reject(503)
+    finally:
+        if pbx.hanging_up and call.end is None:
+            call.over(Disposition.FAILED, CallEnd(EndedBy.SWITCH, EndReason.SHUTDOWN, 503))
+        await pbx.finished(call)

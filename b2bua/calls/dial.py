@@ -1,0 +1,122 @@
+"""The INVITEs of a plan's step: to every phone of an extension, or out through a trunk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from b2bua.calls.call import CallInProgress
+from b2bua.calls.display import display_name
+from b2bua.calls.ring import Branch
+from b2bua.cdr import ClientId
+from b2bua.directory import Extension
+from b2bua.net.resolver import Resolver
+from b2bua.routing.dialplan import DialTrunk, RingExtensions, Step
+from b2bua.sip.core import OutgoingInvite
+from b2bua.sip.effects import Flow, Transport
+from b2bua.sip.fields import NameAddr
+from b2bua.sip.uri import Uri
+from b2bua.ua.agent import UserAgent
+from b2bua.ua.leg import IncomingLeg
+from b2bua.ua.registrar import Registrar
+from b2bua.ua.trunk import TrunkLine
+from b2bua.ua.trunk_table import TrunkTable
+
+MAX_BRANCHES = 50                          # phones rung by one step
+ANONYMOUS = NameAddr(Uri.parse("sip:anonymous@anonymous.invalid"), "Anonymous")   # RFC 3323 §4.1.1.3
+
+
+class StepDialler:
+    """Knows the phones' bindings and the trunks' lines."""
+
+    def __init__(self, agent: UserAgent, registrar: Registrar, trunks: TrunkTable, resolver: Resolver) -> None:
+        self._agent = agent
+        self._registrar = registrar
+        self._trunks = trunks
+        self._resolver = resolver
+
+    def reachable(self, extension: Extension) -> bool:
+        return extension.address is not None or bool(self._registrar.lookup(_key(extension), self._agent.now()))
+
+    async def dial(self, step: Step, call: CallInProgress, caller: IncomingLeg, offer: bytes) -> Sequence[Branch]:
+        match step:
+            case RingExtensions(extensions=extensions):
+                branches: list[Branch] = []
+                for extension in extensions:
+                    for uri, flow in await self._phones_of(extension):
+                        if len(branches) < MAX_BRANCHES:
+                            branches.append(self._ring_phone(extension, uri, flow, call, caller, offer))
+                return branches
+            case DialTrunk():
+                return self._dial_trunk(step, call, caller, offer)
+
+    async def _phones_of(self, extension: Extension) -> list[tuple[Uri, Flow]]:
+        if extension.address is None:
+            bindings = self._registrar.lookup(_key(extension), self._agent.now())
+            return [(binding.uri, binding.flow) for binding in bindings]
+        uri = Uri.parse(extension.address)
+        transport = Transport(uri.transport.upper()) if uri.transport else None
+        for found, remote in await self._resolver.resolve(uri.host, uri.port, transport):
+            flow = self._agent.flow_to(found, remote)
+            if flow is not None:
+                return [(uri, flow)]
+        return []
+
+    def _ring_phone(
+        self, extension: Extension, uri: Uri, flow: Flow, call: CallInProgress, caller: IncomingLeg, offer: bytes
+    ) -> Branch:
+        here = flow.local.host
+        outgoing = OutgoingInvite(
+            request_uri=uri,
+            from_=_shown_caller(call, extension, here),
+            to=NameAddr(Uri.sip(extension.number, here)),
+            contact_user=call.dialled,
+            body=offer,
+        )
+        return Branch(self._agent.dial(outgoing, flow, caller.inbox, extension.number), extension)
+
+    def _dial_trunk(
+        self, step: DialTrunk, call: CallInProgress, caller: IncomingLeg, offer: bytes
+    ) -> Sequence[Branch]:
+        trunk = step.trunk
+        line = self._trunks.line(trunk.client, trunk.name)
+        flow = self._way_out(line)
+        if line is None or flow is None:
+            call.note(f"{trunk.name} is not reachable now")
+            return ()
+        call.trunk = trunk.name
+        domain = trunk.domain or trunk.host
+        shown = trunk.caller_id or trunk.user or (call.extension.number if call.extension else "")
+        outgoing = OutgoingInvite(
+            request_uri=Uri.sip(step.number, trunk.host, trunk.port),
+            from_=NameAddr(Uri.sip(shown, domain)) if shown else ANONYMOUS,
+            to=NameAddr(Uri.sip(step.number, domain)),
+            contact_user=trunk.user or shown,
+            body=offer,
+            authorize=line.digest.authorize,
+        )
+        flow = self._agent.fitting_flow(flow, offer)
+        return (Branch(self._agent.dial(outgoing, flow, caller.inbox, trunk.name, line.digest), None),)
+
+    def _way_out(self, line: TrunkLine | None) -> Flow | None:
+        for transport, remote in line.targets if line is not None else ():
+            flow = self._agent.flow_to(transport, remote)
+            if flow is not None:
+                return flow
+        return None
+
+
+def _shown_caller(call: CallInProgress, phone: Extension, here: str) -> NameAddr:
+    """Who calls, as this phone shows it: the CRM's name where there is one (F6), else the colleague's."""
+    name = ""
+    if call.contact is not None and call.crm is not None and call.crm.set_caller_name:
+        name = call.contact.name
+    elif call.trunk is None and call.extension is not None:
+        name = call.extension.name
+    shown = display_name(name, ascii_only=phone.ascii_only)
+    if not call.caller:
+        return NameAddr(ANONYMOUS.uri, shown) if shown else ANONYMOUS
+    return NameAddr(Uri.sip(call.caller, here), shown)
+
+
+def _key(extension: Extension) -> tuple[ClientId, str]:
+    return (extension.client, extension.number)

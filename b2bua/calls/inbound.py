@@ -1,0 +1,24 @@
+"""A trunk calls one of our numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from b2bua.calls.call import CallInProgress
+from b2bua.calls.connect import connect, to_its_end
+from b2bua.directory import Directory, Number
+from b2bua.routing.dialplan import plan_inbound
+from b2bua.ua.leg import IncomingLeg, while_up
+
+if TYPE_CHECKING:
+    from b2bua.calls.switchboard import Switchboard
+
+
+async def inbound_call(
+    caller: IncomingLeg, pbx: Switchboard, call: CallInProgress, directory: Directory, did: Number
+) -> None:
+    """Ask the CRM who calls, ring who should answer, connect, report."""
+    async with to_its_end(pbx, call, caller), pbx.media.open(call.id) as media, caller, while_up(caller):
+        call.contact = await pbx.find_contact(call)           # patient for 1.5 s, then None
+        plan = plan_inbound(directory, call.client, did, call.contact, pbx.reachable)
+        await connect(pbx, call, caller, plan, media)

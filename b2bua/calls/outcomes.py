@@ -1,0 +1,90 @@
+"""How ringing can end, and what a final response or a leg's end means for the call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from b2bua.cdr import Disposition, EndedBy, EndReason
+from b2bua.directory import Extension
+from b2bua.sip.effects import EndCause, Party
+from b2bua.ua.leg import LegEnd, OutgoingLeg
+
+NO_ANSWER = 480                            # Temporarily Unavailable (RFC 3261 §21.4.18)
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredBy:
+    """The winner: its leg, whose phone it is (None: the outside), and the SDP of its 2xx."""
+
+    leg: OutgoingLeg
+    extension: Extension | None
+    sdp: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """Nobody picked up; `status` is the best final response of the branches (RFC 3261 §16.7)."""
+
+    disposition: Disposition
+    reason: EndReason
+    status: int
+
+
+RingResult = AnsweredBy | Unanswered
+
+_BY_STATUS = {
+    404: (Disposition.UNREACHABLE, EndReason.REJECTED),
+    408: (Disposition.UNREACHABLE, EndReason.NO_RESPONSE),
+    480: (Disposition.NO_ANSWER, EndReason.REJECTED),
+    486: (Disposition.BUSY, EndReason.REJECTED),
+    600: (Disposition.BUSY, EndReason.REJECTED),
+    603: (Disposition.DECLINED, EndReason.REJECTED),
+}
+
+
+def unanswered(status: int) -> Unanswered:
+    """What a final response other than 2xx means."""
+    told = _for_the_caller(status)
+    disposition, reason = _BY_STATUS.get(told, (Disposition.FAILED, EndReason.REJECTED))
+    return Unanswered(disposition, reason, told)
+
+
+def nobody_answered() -> Unanswered:
+    return Unanswered(Disposition.NO_ANSWER, EndReason.NOBODY_ANSWERED, NO_ANSWER)
+
+
+def best_of(results: Iterable[Unanswered]) -> Unanswered:
+    """RFC 3261 §16.7 step 6: 6xx before all, then the lowest class; a busy phone tells more than a silent one."""
+    return min(results, key=_rank, default=Unanswered(Disposition.UNREACHABLE, EndReason.NOTHING_TO_RING, NO_ANSWER))
+
+
+def _rank(result: Unanswered) -> tuple[int, int]:
+    known = {486: 0, 480: 1, 408: 3}
+    return (0 if result.status >= 600 else result.status // 100, known.get(result.status, 2))
+
+
+def _for_the_caller(status: int) -> int:
+    """RFC 3261 §16.7: a 503 stays here; challenges and redirections were for us, not for the caller."""
+    if status in (401, 407, 503):
+        return 500
+    return NO_ANSWER if 300 <= status < 400 else status
+
+
+def ended_by(end: LegEnd, who: EndedBy) -> tuple[EndedBy, EndReason]:
+    """A leg's end, as the call record says it."""
+    reason = _REASONS[end.cause]
+    return (who if end.by is Party.REMOTE else EndedBy.SWITCH), reason
+
+
+_REASONS = {
+    EndCause.BYE: EndReason.HUNG_UP,
+    EndCause.CANCELLED: EndReason.CANCELLED,
+    EndCause.REJECTED: EndReason.REJECTED,
+    EndCause.TIMED_OUT: EndReason.NO_RESPONSE,
+    EndCause.NO_ACK: EndReason.NO_ACK,
+    EndCause.SESSION_EXPIRED: EndReason.SESSION_EXPIRED,
+    EndCause.DIALOG_GONE: EndReason.DIALOG_GONE,
+    EndCause.TRANSPORT_FAILED: EndReason.TRANSPORT_FAILED,
+    EndCause.PROTOCOL_ERROR: EndReason.PROTOCOL_ERROR,
+}

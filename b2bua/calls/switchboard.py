@@ -1,0 +1,357 @@
+"""The door: which script a new call runs, what calls there are, their limits, and the end of them all."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import structlog
+
+from b2bua import numbers
+from b2bua.calls.call import CallInProgress
+from b2bua.calls.connect import refuse, to_its_end
+from b2bua.calls.dial import StepDialler
+from b2bua.calls.errands import Errands
+from b2bua.calls.from_phone import call_from_phone
+from b2bua.calls.inbound import inbound_call
+from b2bua.calls.recordings import Recordings
+from b2bua.calls.report import report
+from b2bua.cdr import CallId, CallRecord, ClientId, Direction, EndReason
+from b2bua.control import LiveCall, RegisteredPhone, TrunkState
+from b2bua.crm.lookup import Lookup
+from b2bua.crm.port import Contact, Crm, CrmError, CrmWrite, PopUp
+from b2bua.directory import Directory, Extension, Trunk
+from b2bua.media.plane import MediaPlane, MediaSession
+from b2bua.routing.dialplan import NoRoute, Plan, find_did, plan_from_extension
+from b2bua.sip.effects import Flow, IncomingRequest
+from b2bua.sip.fields import NameAddr
+from b2bua.sip.invite_session import InviteSession
+from b2bua.sip.message import Request
+from b2bua.sip.throttle import Silence
+from b2bua.ua.agent import UserAgent
+from b2bua.ua.leg import IncomingLeg
+from b2bua.ua.registrar import Challenge, Registrar, Reply
+from b2bua.ua.trunk_table import TrunkTable
+
+POP_UP_PATIENCE = 2.0                      # seconds; a later pop-up is worth nothing
+RETRY_AFTER = 30                           # seconds, told to callers while we drain
+IDLE = ("Retry-After", str(RETRY_AFTER))
+
+log = structlog.get_logger(__name__)
+
+
+class Journal(Protocol):
+    """Keeps what must outlive the process: record and CRM writes, both or neither."""
+
+    async def finish(self, record: CallRecord, writes: Sequence[CrmWrite]) -> object: ...
+
+
+class Books(Protocol):
+    """Where the directory comes from."""
+
+    async def load(self) -> Directory: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    max_calls: int = 1000                  # of the whole server
+
+
+@dataclass(slots=True)
+class CallCounters:
+    """For the metrics: calls by what became of them, and what was turned away at the door."""
+
+    finished: Counter[tuple[Direction, str]]
+    refused: Counter[str]
+    faults: int = 0
+
+
+class Switchboard:
+    """The transaction user of the agent, and what the web may ask of a running server (control.Control)."""
+
+    def __init__(
+        self,
+        agent: UserAgent,
+        *,
+        directory: Directory,
+        registrar: Registrar,
+        trunks: TrunkTable,
+        dialler: StepDialler,
+        media: MediaPlane,
+        lookup: Lookup,
+        crm_of: Callable[[ClientId], Crm | None],
+        journal: Journal,
+        books: Books,
+        recordings: Recordings | None,
+        errands: Errands,
+        calls: asyncio.TaskGroup,
+        clock: Callable[[], datetime],
+        delivered: Callable[[], None],
+        limits: Limits = Limits(),
+    ) -> None:
+        self.directory = directory
+        self.dialler = dialler
+        self.media = media
+        self.counters = CallCounters(Counter(), Counter())
+        self.hanging_up = False
+        self._agent = agent
+        self._registrar = registrar
+        self._trunks = trunks
+        self._lookup = lookup
+        self._crm_of = crm_of
+        self._journal = journal
+        self._books = books
+        self._recordings = recordings
+        self._errands = errands
+        self._calls = calls
+        self._clock = clock
+        self._delivered = delivered
+        self._limits = limits
+        self._live: dict[CallId, tuple[CallInProgress, asyncio.Task[None]]] = {}
+        self._live_of: Counter[object] = Counter()       # calls by client, and by (client, trunk)
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    # -- the door
+
+    def admit(self, request: Request, flow: Flow) -> bool:
+        """Asked before any state exists: scanners, and whoever guessed too often, get silence."""
+        if self._trunks.match(request, flow) is not None:
+            return True
+        if request.method == "OPTIONS" and not self._registrar.knows(flow.remote.host, self._agent.now()):
+            return False
+        return self._registrar.hears(flow, self._agent.now())
+
+    def incoming_call(self, session: InviteSession) -> None:
+        if self._draining:
+            self.counters.refused["draining"] += 1
+            self._agent.perform(session.reject(503, self._agent.now(), headers=(IDLE,)))
+            return
+        trunk = self._trunks.match(session.invite, session.flow)
+        if trunk is not None:
+            self._from_trunk(session, trunk)
+            return
+        now = self._agent.now()
+        match self._registrar.authenticate(session.invite, session.flow, now):
+            case Extension() as extension:
+                self._from_phone(session, extension)
+            case Challenge(status=status, headers=headers, delay=delay):
+                self.counters.refused["unauthenticated"] += 1
+                self._agent.later(delay, lambda: session.reject(status, self._agent.now(), headers=headers))
+            case Silence():
+                self.counters.refused["silenced"] += 1
+                self._agent.later(0, lambda: session.reject(403, self._agent.now()))
+
+    def incoming_request(self, event: IncomingRequest) -> None:
+        request, flow, now = event.request, event.flow, self._agent.now()
+        if request.method == "REGISTER":
+            match self._registrar.register(request, flow, now, self._agent.core.new_tag()):
+                case Reply(response=response, delay=delay):
+                    transaction = event.transaction
+                    self._agent.later(delay, lambda: self._agent.core.respond(transaction, response, self._agent.now()))
+                case Silence():
+                    self.counters.refused["silenced"] += 1
+            return
+        status = 200 if request.method == "OPTIONS" else 405
+        headers = (("Allow", ", ".join(self._agent.core.config.allow)),)
+        response = request.response(status, to_tag=self._agent.core.new_tag(), headers=headers)
+        self._agent.perform(self._agent.core.respond(event.transaction, response, now))
+
+    def flow_failed(self, flow: Flow) -> None:
+        self._registrar.flow_gone(flow)
+
+    # -- which script
+
+    def _from_trunk(self, session: InviteSession, trunk: Trunk) -> None:
+        directory, invite = self.directory, session.invite
+        # Some operators write the number into the Request-URI, some our Contact there and the number into To.
+        spellings = (invite.uri.user, invite.to.uri.user)
+        dids = (find_did(directory, trunk.client, trunk.name, dialled, trunk.country) for dialled in spellings)
+        did = next((did for did in dids if did is not None), None)
+        shown = did.number if did is not None else numbers.normalise(spellings[0], trunk.country)
+        call = self._new_call(trunk.client, Direction.INBOUND, _caller_of(invite, trunk), shown, trunk.name)
+        caller = self._agent.accept(session, trunk.name)
+        if (reached := self._limit_reached(trunk.client, trunk)) is not None:
+            self._start(call, self._refused(caller, call, 503, EndReason.LIMIT_REACHED, reached))
+        elif did is None:
+            why = f"{shown} is no number of {trunk.client}"
+            self._start(call, self._refused(caller, call, 404, EndReason.NOTHING_TO_RING, why))
+        else:
+            self._start(call, inbound_call(caller, self, call, directory, did))
+
+    def _from_phone(self, session: InviteSession, extension: Extension) -> None:
+        directory = self.directory
+        dialled = session.invite.uri.user
+        client = directory.client[extension.client]
+        plan = plan_from_extension(directory, extension, dialled, client.country, self.dialler.reachable)
+        outside = isinstance(plan, Plan) and plan.outside
+        direction = Direction.OUTBOUND if outside else Direction.INTERNAL
+        shown = numbers.normalise(dialled, client.country) if outside else dialled
+        call = self._new_call(extension.client, direction, extension.number, shown, None)
+        call.extension = extension
+        caller = self._agent.accept(session, extension.number)
+        if (reached := self._limit_reached(extension.client, None)) is not None:
+            plan = NoRoute(503, EndReason.LIMIT_REACHED, reached)
+        self._start(call, call_from_phone(caller, self, call, plan))
+
+    def _new_call(
+        self, client: ClientId, direction: Direction, caller: str, dialled: str, trunk: str | None
+    ) -> CallInProgress:
+        crm = self.directory.client[client].crm if direction is not Direction.INTERNAL else None
+        call = CallInProgress(
+            CallId(secrets.token_hex(8)), client, direction, caller, dialled, trunk, clock=self._clock, crm=crm
+        )
+        log.info("call", call=call.id, client=client, direction=direction.value, caller=caller, dialled=dialled)
+        return call
+
+    def _limit_reached(self, client: ClientId, trunk: Trunk | None) -> str | None:
+        if len(self._live) >= self._limits.max_calls:
+            return f"the server carries {self._limits.max_calls} calls already (sip.max_calls)"
+        most = self.directory.client[client].max_calls
+        if self._live_of[client] >= most:
+            return f"{client} has {most} calls already (max_calls)"
+        if trunk is not None and self._live_of[client, trunk.name] >= trunk.max_calls:
+            return f"{trunk.name} carries {trunk.max_calls} calls already (max_calls)"
+        return None
+
+    async def _refused(
+        self, caller: IncomingLeg, call: CallInProgress, status: int, reason: EndReason, why: str
+    ) -> None:
+        """An outside call that may not come in: it is in the books all the same."""
+        async with to_its_end(self, call, caller):
+            refuse(caller, call, status, reason, why)
+
+    # -- the calls there are
+
+    def _start(self, call: CallInProgress, script: Coroutine[object, object, None]) -> None:
+        task = self._calls.create_task(self._run(call, script), name=f"call {call.id}")
+        self._live[call.id] = (call, task)
+        self._live_of[call.client] += 1
+        self._live_of[call.client, call.trunk] += 1
+        self._idle.clear()
+
+    async def _run(self, call: CallInProgress, script: Coroutine[object, object, None]) -> None:
+        """The one boundary of a call: a broken one must not cancel its siblings."""
+        trunk = call.trunk
+        try:
+            await script
+        except asyncio.CancelledError:
+            if not self.hanging_up:
+                raise
+        except Exception:
+            self.counters.faults += 1
+            log.exception("call broke", call=call.id)
+        finally:
+            del self._live[call.id]
+            for key in (call.client, (call.client, trunk)):
+                self._live_of[key] -= 1
+                if not self._live_of[key]:
+                    del self._live_of[key]
+            if not self._live:
+                self._idle.set()
+
+    async def finished(self, call: CallInProgress) -> None:
+        """Keep the record, tell the outbox, have the recording made."""
+        record, writes = report(call)
+        log.info(
+            "call over",
+            call=call.id,
+            disposition=record.disposition.value,
+            talked=record.talk_seconds,
+            ended_by=record.ended_by.value,
+            reason=record.reason.value,
+            status=record.status,
+        )
+        self.counters.finished[record.direction, record.disposition.value] += 1
+        if self._recordings is not None:
+            self._recordings.finish(call)
+        await self._journal.finish(record, writes)
+        if writes:
+            self._delivered()
+
+    async def drain(self, patience: float) -> None:
+        """No new calls; those that are up may end by themselves for `patience` seconds, then they are hung up."""
+        self._draining = True
+        try:
+            async with asyncio.timeout(patience):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("hanging up", calls=len(self._live), after_seconds=patience)
+        self.hanging_up = True
+        for _, task in tuple(self._live.values()):
+            task.cancel()
+        await self._idle.wait()
+
+    # -- what the scripts ask
+
+    async def find_contact(self, call: CallInProgress) -> Contact | None:
+        """Who calls, if the client uses a function that needs to know, and the CRM says so in time."""
+        account = call.crm
+        if account is None or not (account.forward_to_responsible or account.set_caller_name) or not call.caller:
+            return None
+        contact = await self._lookup.find_contact(call.client, call.caller, account.patience)
+        call.note(f"the CRM knows {call.caller} as {contact.name}" if contact else f"no contact for {call.caller}")
+        return contact
+
+    def reachable(self, extension: Extension) -> bool:
+        return self.dialler.reachable(extension)
+
+    def phone_rings(self, call: CallInProgress, extension: Extension) -> None:
+        """F1: the pop-up for whoever's phone rings, once per call and user, beside the call."""
+        user, account = extension.crm_user, call.crm
+        if account is None or not account.pop_up or user is None or user in call.shown_to:
+            return
+        if call.direction is Direction.INBOUND and call.caller:
+            call.shown_to.add(user)
+            self._errands.start("pop-up", self._pop_up(PopUp(call.client, call.caller, (user,))))
+
+    async def _pop_up(self, pop_up: PopUp) -> None:
+        crm = self._crm_of(pop_up.client)
+        if crm is None:
+            return
+        try:
+            async with asyncio.timeout(POP_UP_PATIENCE):
+                await crm.pop_up(pop_up)
+        except (CrmError, TimeoutError) as error:
+            log.warning("pop-up not shown", client=pop_up.client, users=pop_up.users, why=str(error) or "too slow")
+
+    def answered(self, call: CallInProgress, media: MediaSession) -> None:
+        log.info("answered", call=call.id, extension=call.extension.number if call.extension else None)
+        if self._recordings is not None and self.directory.client[call.client].record:
+            self._recordings.begin(call, media)
+
+    # -- control.Control
+
+    def live_calls(self) -> Sequence[LiveCall]:
+        return [call.live() for call, _ in self._live.values()]
+
+    def trunk_states(self) -> Sequence[TrunkState]:
+        return self._trunks.states(self._agent.now())
+
+    def registered_phones(self) -> Sequence[RegisteredPhone]:
+        return self._registrar.phones(self._agent.now())
+
+    def ready(self) -> Sequence[str]:
+        return ("draining",) if self._draining else ()
+
+    async def settings_changed(self) -> None:
+        """Swap the snapshot; calls in progress keep theirs."""
+        directory = await self._books.load()
+        self.directory = directory
+        self._registrar.use(directory)
+        self._trunks.use(directory)
+        log.info("directory loaded", clients=len(directory.clients), extensions=len(directory.extensions))
+
+
+def _caller_of(invite: Request, trunk: Trunk) -> str:
+    """Who calls, normalised; "" when withheld. The asserted identity goes before From (RFC 3325 §9.1)."""
+    asserted = invite.headers.get("P-Asserted-Identity")
+    source = NameAddr.parse(asserted) if asserted is not None else invite.from_
+    user = source.uri.user
+    return "" if numbers.is_anonymous(user) else numbers.normalise(user, trunk.country)

@@ -1,0 +1,141 @@
+"""Who should ring: pure decisions over a directory, each with the sentence that explains it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from b2bua import numbers
+from b2bua.cdr import ClientId, EndReason
+from b2bua.crm.port import Contact
+from b2bua.directory import Directory, Extension, Number, Trunk
+
+RING_SECONDS = 30                          # an internal call, or a group called from inside
+TRUNK_SECONDS = 120                        # an outgoing call: the network gives up earlier
+
+Reachable = Callable[[Extension], bool]    # has a phone registered, or a fixed address
+
+
+@dataclass(frozen=True, slots=True)
+class RingExtensions:
+    """Ring all phones of these extensions together for so many seconds."""
+
+    extensions: tuple[Extension, ...]
+    seconds: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class DialTrunk:
+    """Call `number` through one of the client's trunks."""
+
+    trunk: Trunk
+    number: str
+    seconds: float
+    why: str
+
+
+Step = RingExtensions | DialTrunk
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Steps tried one after another until somebody answers, and what was passed over on the way."""
+
+    steps: tuple[Step, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def outside(self) -> bool:
+        return any(isinstance(step, DialTrunk) for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class NoRoute:
+    """Nowhere to go: the status for the caller, and why."""
+
+    status: int
+    reason: EndReason
+    why: str
+
+
+def find_did(directory: Directory, client: ClientId, trunk: str, dialled: str, country: str) -> Number | None:
+    """The DID that was dialled, in whatever spelling the trunk uses."""
+    by_number = directory.did
+    number = by_number.get((client, dialled)) or by_number.get((client, numbers.normalise(dialled, country)))
+    return number if number is not None and number.trunk in (None, trunk) else None
+
+
+def plan_inbound(
+    directory: Directory, client: ClientId, did: Number, contact: Contact | None, reachable: Reachable
+) -> Plan | NoRoute:
+    """A call from outside to one of the client's numbers: the responsible person first (F5), then its destination."""
+    steps: list[Step] = []
+    notes: list[str] = []
+    account = directory.client[client].crm
+    if contact is not None and account is not None and account.forward_to_responsible:
+        personal = _responsible(directory, client, contact, account.responsible_ring_seconds, reachable)
+        if isinstance(personal, RingExtensions):
+            steps.append(personal)
+        else:
+            notes.append(personal)
+    normal = _destination(directory, client, did.destination, did.ring_seconds, reachable, f"{did.number} goes to")
+    if isinstance(normal, NoRoute):
+        notes.append(normal.why)
+        return Plan(tuple(steps), tuple(notes)) if steps else NoRoute(normal.status, normal.reason, "; ".join(notes))
+    if not steps or normal.extensions != steps[0].extensions:
+        steps.append(normal)
+    return Plan(tuple(steps), tuple(notes))
+
+
+def plan_from_extension(
+    directory: Directory, caller: Extension, dialled: str, country: str, reachable: Reachable
+) -> Plan | NoRoute:
+    """A phone dials: another extension, a group, or the world through the client's trunks."""
+    here = (caller.client, dialled)
+    if here in directory.extension or here in directory.group:
+        inside = _destination(directory, caller.client, dialled, RING_SECONDS, reachable, f"{caller.number} dialled")
+        return inside if isinstance(inside, NoRoute) else Plan((inside,))
+    if not _diallable(dialled):
+        return NoRoute(404, EndReason.NOT_ALLOWED, f"{dialled} is neither an extension, a group nor an outside number")
+    trunks = tuple(directory.trunks_of(caller.client))
+    if not trunks:
+        return NoRoute(404, EndReason.NOTHING_TO_RING, f"{dialled} is an outside number, and the client has no trunk")
+    return Plan(tuple(_through(trunk, dialled) for trunk in trunks))
+
+
+def _through(trunk: Trunk, dialled: str) -> DialTrunk:
+    number = numbers.normalise(dialled, trunk.country)
+    return DialTrunk(trunk, number, TRUNK_SECONDS, f"{number} through {trunk.name}")
+
+
+def _responsible(
+    directory: Directory, client: ClientId, contact: Contact, seconds: float, reachable: Reachable
+) -> RingExtensions | str:
+    if contact.responsible is None:
+        return f"{contact.name} has no responsible user"
+    extension = directory.by_crm_user.get((client, contact.responsible))
+    if extension is None:
+        return f"user {contact.responsible}, responsible for {contact.name}, has no extension"
+    if not reachable(extension):
+        return f"{extension.number}, responsible for {contact.name}, has no phone registered"
+    return RingExtensions((extension,), seconds, f"{extension.number} is responsible for {contact.name}")
+
+
+def _destination(
+    directory: Directory, client: ClientId, target: str, seconds: float, reachable: Reachable, why: str
+) -> RingExtensions | NoRoute:
+    group = directory.group.get((client, target))
+    members = group.members if group is not None else (target,)
+    known = [directory.extension[client, member] for member in members if (client, member) in directory.extension]
+    ringable = tuple(extension for extension in known if reachable(extension))
+    if ringable:
+        return RingExtensions(ringable, seconds, f"{why} {target}")
+    if known:
+        return NoRoute(480, EndReason.NOTHING_TO_RING, f"{why} {target}, where no phone is registered")
+    return NoRoute(404, EndReason.NOTHING_TO_RING, f"{why} {target}, which does not exist")
+
+
+def _diallable(dialled: str) -> bool:
+    digits = dialled.removeprefix("+")
+    return digits.isascii() and 2 <= len(digits) <= 24 and all(c in "0123456789*#" for c in digits)

@@ -1,0 +1,257 @@
+"""The asyncio face of the core: one UserAgentCore, its transports, and one timer handle for the whole stack."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from b2bua.net.transport import MessageTransport
+from b2bua.sip.auth import DigestClient
+from b2bua.sip.client_transactions import ClientTransaction
+from b2bua.sip.core import OutgoingInvite, UserAgentCore
+from b2bua.sip.effects import (
+    Address,
+    Effect,
+    Ended,
+    Flow,
+    IncomingInvite,
+    IncomingRequest,
+    Rejected,
+    RequestAnswered,
+    Transmit,
+    Transport,
+)
+from b2bua.sip.fields import NameAddr
+from b2bua.sip.grammar import ParseError
+from b2bua.sip.invite_session import InviteSession
+from b2bua.sip.message import Request, Response
+from b2bua.sip.parser import parse
+from b2bua.sip.uri import Uri
+from b2bua.ua.leg import HeaderFields, Inbox, IncomingLeg, OutgoingLeg
+
+log = structlog.get_logger(__name__)
+
+LARGE = 1300                               # bytes; a larger request wants TCP (RFC 3261 §18.1.1)
+HEADERS_OF_A_REQUEST = 700                 # bytes, about, before its body
+
+
+class TransactionUser(Protocol):
+    """The TU of RFC 3261 §5: whoever decides what to do with what comes in."""
+
+    def incoming_call(self, session: InviteSession) -> None: ...
+
+    def incoming_request(self, event: IncomingRequest) -> None: ...
+
+    def flow_failed(self, flow: Flow) -> None: ...
+
+
+@dataclass(slots=True)
+class AgentCounters:
+    """What came in and could not be used."""
+
+    malformed: int = 0
+    answered_400: int = 0
+    unsendable: int = 0
+    faults: int = 0                        # of ours: each is a bug, and logged with the message that showed it
+
+
+class UserAgent:
+    """Bytes in, effects out, and legs for the people who write calls."""
+
+    def __init__(self, core: UserAgentCore) -> None:
+        self.core = core
+        self.counters = AgentCounters()
+        self.transports: dict[Transport, MessageTransport] = {}
+        self._loop = asyncio.get_running_loop()
+        self.now = self._loop.time
+        self._user: TransactionUser | None = None
+        self._legs: dict[InviteSession, IncomingLeg | OutgoingLeg] = {}
+        self._answers: dict[ClientTransaction, asyncio.Future[Response]] = {}
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0
+
+    def serve(self, user: TransactionUser, transports: Sequence[MessageTransport]) -> None:
+        """From now on `user` gets what comes in by these transports."""
+        self._user = user
+        self.transports = {transport.kind: transport for transport in transports}
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # -- from the network (b2bua.net.transport.TransportSink)
+
+    def on_message(self, data: bytes, flow: Flow) -> None:
+        try:
+            message = parse(data)
+        except ParseError as error:
+            self._malformed(error, flow)
+            return
+        try:
+            self.perform(self.core.receive(message, flow, self.now()))
+        except Exception:
+            self.counters.faults += 1
+            log.exception("message broke us", source=flow.remote.host, message=data[:2000])
+
+    def on_failure(self, flow: Flow) -> None:
+        self.perform(self.core.transport_failed(flow, self.now()))
+        if self._user is not None:
+            self._user.flow_failed(flow)
+
+    def _malformed(self, error: ParseError, flow: Flow) -> None:
+        self.counters.malformed += 1
+        if error.answerable:
+            self.counters.answered_400 += 1
+            self._transmit(error.response(), flow)
+
+    # -- to the network
+
+    def perform(self, effects: Sequence[Effect]) -> None:
+        """Carry out what the core asked for, in order, and see to the timer."""
+        for effect in effects:
+            if type(effect) is Transmit:
+                self._transmit(effect.message, effect.flow)
+            else:
+                self._report(effect)
+        self._arm()
+
+    def _transmit(self, message: Request | Response, flow: Flow) -> None:
+        transport = self.transports.get(flow.transport)
+        if transport is None:
+            self.counters.unsendable += 1
+            return
+        transport.send(bytes(message), flow)
+
+    def _report(self, effect: Effect) -> None:
+        match effect:
+            case IncomingInvite(session=session):
+                if self._user is not None:
+                    self._user.incoming_call(session)
+            case IncomingRequest():
+                if self._user is not None:
+                    self._user.incoming_request(effect)
+            case RequestAnswered(transaction=transaction, response=response):
+                answer = self._answers.pop(transaction, None)
+                if answer is not None and not answer.done():
+                    answer.set_result(response)
+            case Transmit():
+                self._transmit(effect.message, effect.flow)
+            case _:
+                self._to_leg(effect.session, effect)
+
+    def _to_leg(self, session: InviteSession, effect: Effect) -> None:
+        leg = self._legs.get(session)
+        if leg is None:
+            return
+        if isinstance(effect, Ended | Rejected):
+            del self._legs[session]
+        leg.notify(effect)
+
+    def _arm(self) -> None:
+        """One timer for the whole stack; a deadline that moved later is found out when the timer fires."""
+        due = self.core.next_timeout
+        if due is None:
+            return
+        if self._timer is not None:
+            if self._timer_at <= due:
+                return
+            self._timer.cancel()
+        self._timer, self._timer_at = self._loop.call_at(due, self._timeout), due
+
+    def _timeout(self) -> None:
+        self._timer = None
+        self.perform(self.core.handle_timeout(self.now()))
+
+    # -- for the transaction user
+
+    def accept(self, session: InviteSession, name: str) -> IncomingLeg:
+        """Make the call that came in a leg, with an inbox of its own."""
+        leg = IncomingLeg(self, session, Inbox(), name)
+        self._legs[session] = leg
+        return leg
+
+    def let_go(self, session: InviteSession) -> None:
+        """We ended it: the core reports nothing more of it (see invite_session)."""
+        self._legs.pop(session, None)
+
+    @property
+    def leg_count(self) -> int:
+        return len(self._legs)
+
+    def flow_to(self, transport: Transport, remote: Address) -> Flow | None:
+        """How to get there; None when we do not speak that transport."""
+        speaker = self.transports.get(transport)
+        return None if speaker is None else speaker.flow_for(remote)
+
+    def fitting_flow(self, flow: Flow, body: bytes) -> Flow:
+        """RFC 3261 §18.1.1: a request that may not fit a datagram goes by TCP, where we speak it."""
+        if flow.transport is Transport.UDP and len(body) + HEADERS_OF_A_REQUEST > LARGE:
+            return self.flow_to(Transport.TCP, flow.remote) or flow
+        return flow
+
+    def dial(
+        self, outgoing: OutgoingInvite, flow: Flow, inbox: Inbox, name: str, credentials: DigestClient | None = None
+    ) -> OutgoingLeg:
+        """Call somebody; what happens comes into `inbox`, and a challenge is answered with `credentials`."""
+        session, effects = self.core.invite(outgoing, flow, self.now())
+        leg = OutgoingLeg(self, session, inbox, name, credentials)
+        self._legs[session] = leg
+        self.perform(effects)
+        return leg
+
+    def retry(self, leg: OutgoingLeg, headers: HeaderFields) -> None:
+        """The same INVITE again with credentials (RFC 3261 §22.2): the leg and its session go on."""
+        session, effects = self.core.retry(leg.session, headers, self.now())
+        self._legs[session] = leg
+        self.perform(effects)
+
+    def later(self, delay: float, effects: Callable[[], Sequence[Effect]]) -> None:
+        """Make and perform these effects after so many seconds: at once for 0."""
+        if delay <= 0:
+            self.perform(effects())
+        else:
+            self._loop.call_later(delay, lambda: self.perform(effects()))
+
+    async def request(
+        self,
+        method: str,
+        uri: Uri,
+        *,
+        from_: NameAddr,
+        to: NameAddr,
+        destination: Sequence[tuple[Transport, Address]],
+        headers: HeaderFields = (),
+        body: bytes = b"",
+        call_id: str | None = None,
+        cseq: int | None = None,
+    ) -> Response:
+        """A request outside any dialog, tried at each destination in turn while none answers (RFC 3263 §4.3)."""
+        response: Response | None = None
+        for transport, remote in destination:
+            flow = self.flow_to(transport, remote)
+            if flow is None:
+                continue
+            transaction, effects = self.core.request(
+                method, uri, from_, to, flow, self.now(), headers=headers, body=body, call_id=call_id, cseq=cseq
+            )
+            answer: asyncio.Future[Response] = self._loop.create_future()
+            self._answers[transaction] = answer
+            try:
+                self.perform(effects)
+                response = await answer
+            finally:
+                self._answers.pop(transaction, None)
+            if response.status not in (408, 503):
+                break
+        if response is None:
+            raise NoDestination(f"no transport leads to {uri}")
+        return response
+
+
+class NoDestination(Exception):
+    """Nothing that we speak leads there."""

@@ -1,0 +1,279 @@
+"""A leg: our end of one dialog (RFC 7092 §3), with its events in the inbox of the call that it belongs to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from b2bua.sip.auth import DigestClient, Unanswerable
+from b2bua.sip.effects import Effect, EndCause, Ended, Party, Rejected
+from b2bua.sip.invite_session import InviteSession
+from b2bua.sip.message import Message, Request, Response
+
+if TYPE_CHECKING:
+    from b2bua.ua.agent import UserAgent
+
+MAX_WAITING_EVENTS = 64                    # of one call; what comes beyond is dropped and counted
+
+HeaderFields = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class LegEnd:
+    """How a leg ended; `reason` is the peer's own word for it (Reason, RFC 3326), or empty."""
+
+    by: Party
+    cause: EndCause
+    reason: str = ""
+
+
+class LegEnded(Exception):
+    """A leg ended while a block of `while_up` needed it."""
+
+    def __init__(self, leg: Leg, end: LegEnd) -> None:
+        super().__init__(f"{end.cause.value} by {end.by.value}")
+        self.leg = leg
+        self.end = end
+
+
+class Inbox:
+    """What happens on the legs of one call, in order, for the one task that runs the call."""
+
+    __slots__ = ("_events", "_failure", "_waiter", "dropped")
+
+    def __init__(self) -> None:
+        self._events: deque[tuple[Leg, Effect]] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._failure: Exception | None = None
+        self.dropped = 0
+
+    def put(self, leg: Leg, event: Effect) -> None:
+        if len(self._events) >= MAX_WAITING_EVENTS:
+            self.dropped += 1
+            return
+        self._events.append((leg, event))
+        self._wake()
+
+    def fail(self, failure: Exception) -> None:
+        """Whoever waits here, or comes to wait, gets this raised."""
+        self._failure = failure
+        self._wake()
+
+    async def get(self) -> tuple[Leg, Effect]:
+        """The next event; only one task waits here."""
+        while not self._events:
+            if self._failure is not None:
+                raise self._failure
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return self._events.popleft()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Leg:
+    """What both kinds of leg do once their session is up."""
+
+    __slots__ = ("__weakref__", "_scopes", "agent", "end", "inbox", "name", "session")
+
+    def __init__(self, agent: UserAgent, session: InviteSession, inbox: Inbox, name: str = "") -> None:
+        self.agent = agent
+        self.session = session
+        self.inbox = inbox
+        self.name = name                   # who is at the other end: an extension, a trunk
+        self.end: LegEnd | None = None
+        self._scopes: list[while_up] = []
+
+    def notify(self, event: Effect) -> None:
+        """The agent delivers what the core reported of this leg's session."""
+        if isinstance(event, Ended):
+            self._finish(LegEnd(event.by, event.cause, _reason_of(event.message)))
+        self.inbox.put(self, event)
+
+    def hang_up(self, headers: HeaderFields = ()) -> None:
+        """CANCEL, BYE, a final response or nothing, by the session's state; may be called twice."""
+        if self.end is None:
+            self.end = LegEnd(Party.LOCAL, EndCause.BYE)
+            self.agent.let_go(self.session)
+            self.agent.perform(self.session.hang_up(self.agent.now(), headers=headers))
+
+    def reoffer(self, sdp: bytes) -> None:
+        """re-INVITE with this offer, or without one (b""): OfferAnswered or OfferRefused follows."""
+        self.agent.perform(self.session.reoffer(sdp, self.agent.now()))
+
+    def accept_offer(self, request: Request, sdp: bytes) -> None:
+        self.agent.perform(self.session.accept_offer(request, sdp, self.agent.now()))
+
+    def refuse_offer(self, request: Request, status: int) -> None:
+        self.agent.perform(self.session.refuse_offer(request, status, self.agent.now()))
+
+    def ack(self, sdp: bytes) -> None:
+        """The answer to an offer that came in a 2xx."""
+        self.agent.perform(self.session.ack(sdp, self.agent.now()))
+
+    def request(self, request: Request) -> None:
+        """Pass a request of the other leg's dialog on in this one: DialogResponse follows."""
+        content_type = request.headers.get("Content-Type") or ""
+        self.agent.perform(
+            self.session.request(request.method, self.agent.now(), body=request.body, content_type=content_type)
+        )
+
+    def respond(self, request: Request, status: int) -> None:
+        self.agent.perform(self.session.respond(request, status, self.agent.now()))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leaving the block hangs up."""
+        self.hang_up()
+
+    def _finish(self, end: LegEnd) -> None:
+        if self.end is None:
+            self.end = end
+            for scope in self._scopes:
+                scope.leg_ended(self, end)
+
+
+class IncomingLeg(Leg):
+    """We are the UAS: somebody called us."""
+
+    __slots__ = ("_ringing",)
+
+    def __init__(self, agent: UserAgent, session: InviteSession, inbox: Inbox, name: str = "") -> None:
+        super().__init__(agent, session, inbox, name)
+        self._ringing = False
+
+    @property
+    def invite(self) -> Request:
+        return self.session.invite
+
+    @property
+    def offer(self) -> bytes:
+        """The SDP of the INVITE, b"" when it makes no offer."""
+        return self.session.offer
+
+    def ring(self) -> None:
+        """180, once: a phone really rings."""
+        if not self._ringing and self.end is None:
+            self._ringing = True
+            self.agent.perform(self.session.progress(180, self.agent.now()))
+
+    def early_media(self, sdp: bytes) -> None:
+        """183 with an answer: the caller hears the other side's network before anybody picks up."""
+        if self.end is None:
+            self._ringing = True
+            self.agent.perform(self.session.progress(183, self.agent.now(), body=sdp))
+
+    def answer(self, sdp: bytes) -> None:
+        """200 with an answer, or with our offer when the INVITE made none (then Confirmed holds the answer)."""
+        if self.end is None:
+            self.agent.perform(self.session.accept(self.agent.now(), body=sdp))
+
+    def reject(self, status: int, headers: HeaderFields = ()) -> None:
+        if self.end is None:
+            self.end = LegEnd(Party.LOCAL, EndCause.REJECTED)
+            self.agent.let_go(self.session)
+            self.agent.perform(self.session.reject(status, self.agent.now(), headers=headers))
+
+
+class OutgoingLeg(Leg):
+    """We are the UAC: we call somebody. A challenge is answered here, when we have credentials."""
+
+    __slots__ = ("credentials",)
+
+    def __init__(
+        self, agent: UserAgent, session: InviteSession, inbox: Inbox, name: str, credentials: DigestClient | None
+    ) -> None:
+        super().__init__(agent, session, inbox, name)
+        self.credentials = credentials
+
+    def notify(self, event: Effect) -> None:
+        if isinstance(event, Rejected):
+            if self._answer_challenge(event.response):
+                return
+            self.end = self.end or LegEnd(Party.REMOTE, EndCause.REJECTED, _reason_of(event.response))
+        super().notify(event)
+
+    def _answer_challenge(self, response: Response) -> bool:
+        if self.credentials is None or response.status not in (401, 407) or self.end is not None:
+            return False
+        headers = self.credentials.answer(response, self.session.invite)
+        if isinstance(headers, Unanswerable):
+            return False
+        self.agent.retry(self, headers)
+        return True
+
+
+class while_up:
+    """Run a block only while these legs live: LegEnded is raised out of it when one ends.
+
+    Works as asyncio.timeout does (cancel, uncancel, translate), so that a shutdown's cancellation passes
+    untouched. What needs closing is opened outside the block.
+    """
+
+    __slots__ = ("_cancelling", "_ended", "_legs", "_task")
+
+    def __init__(self, *legs: Leg) -> None:
+        self._legs = legs
+        self._ended: LegEnded | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._cancelling = 0
+
+    async def __aenter__(self) -> None:
+        for leg in self._legs:
+            if leg.end is not None:
+                raise LegEnded(leg, leg.end)
+        self._task = asyncio.current_task()
+        assert self._task is not None
+        self._cancelling = self._task.cancelling()
+        for leg in self._legs:
+            leg._scopes.append(self)
+
+    def leg_ended(self, leg: Leg, end: LegEnd) -> None:
+        if self._ended is None and self._task is not None:
+            self._ended = LegEnded(leg, end)
+            self._task.cancel()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        task, self._task = self._task, None
+        for leg in self._legs:
+            leg._scopes.remove(self)
+        if self._ended is None or task is None:
+            return
+        if task.uncancel() > self._cancelling:
+            return                          # a shutdown is under way too: that one goes first
+        if kind is not asyncio.CancelledError:
+            # The leg ended in the very tick in which the block was left: the cancellation is still on its way.
+            await _swallow_pending_cancellation()
+        if kind is None or kind is asyncio.CancelledError:
+            raise self._ended from error
+
+
+async def _swallow_pending_cancellation() -> None:
+    try:
+        await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        return
+
+
+def _reason_of(message: Message | None) -> str:
+    if message is None:
+        return ""
+    stated = message.headers.get("Reason")
+    if stated is not None:
+        return stated
+    return f"{message.status} {message.reason}" if isinstance(message, Response) else ""

@@ -1,0 +1,190 @@
+"""Calls from outside, as caller, employee and CRM live them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from b2bua.cdr import Direction, Disposition, EndedBy, EndReason
+from tests.support.office import DID, Office, open_office
+from tests.support.phone import Answers, Rejects, Rings
+
+IVAN = "+79161234567"
+
+
+@pytest.fixture
+def office():
+    return open_office()
+
+
+async def test_the_responsible_persons_phone_shows_the_contacts_name_and_talks(office: Office) -> None:
+    office.crm.knows(IVAN, "Иван Петров", responsible=77)
+    anna, boris = await office.phone("101", Answers(after=2.0)), await office.phone("102")
+    call = office.trunk.call(DID, as_="89161234567")
+    await call.answered.wait()
+    await asyncio.sleep(60)
+    call.hang_up()
+    record = await office.record()
+    assert anna.calls[0].shown == "Иван Петров"
+    assert anna.calls[0].caller == IVAN
+    assert boris.calls == []
+    assert call.ladder() == ["INVITE", "100", "180", "200", "ACK", "BYE", "200"]
+    assert anna.calls[0].ladder() == ["INVITE", "100", "180", "200", "ACK", "BYE", "200"]
+    assert (record.direction, record.disposition, record.extension) == (Direction.INBOUND, Disposition.ANSWERED, "101")
+    assert (record.ended_by, record.reason, record.talk_seconds) == (EndedBy.CALLER, EndReason.HUNG_UP, 60)
+    assert record.crm_user == 77
+    assert [write.user for write in office.books.writes] == [77]
+    assert [(up.phone, up.users) for up in office.crm.pop_ups] == [(IVAN, (77,))]
+    await office.all_quiet()
+
+
+async def test_a_slow_crm_does_not_hold_up_the_phones(office: Office) -> None:
+    office.crm.delay = 30
+    boris = await office.phone("102", Answers(after=1.0))
+    began = asyncio.get_running_loop().time()
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.answered.wait()
+    assert boris.calls[0].rang_at is not None
+    assert boris.calls[0].rang_at - began == pytest.approx(1.5, abs=0.05)
+    call.hang_up()
+    await office.record()
+
+
+async def test_when_the_responsible_person_does_not_answer_the_numbers_destination_follows(office: Office) -> None:
+    office.crm.knows(IVAN, "Иван Петров", responsible=77)
+    anna, boris = await office.phone("101", Rings()), await office.phone("102", Answers(after=1.0))
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.answered.wait()
+    assert anna.calls[0].ladder() == ["INVITE", "100", "180", "CANCEL", "200", "487", "ACK"]
+    assert boris.calls[0].shown == "Иван Петров"
+    call.hang_up()
+    record = await office.record()
+    assert record.extension == "102"
+    assert record.rang == ("101", "102")
+
+
+async def test_nobody_answers_and_the_missed_call_is_the_responsible_persons(office: Office) -> None:
+    office.crm.knows(IVAN, "Иван Петров", responsible=78)
+    await office.phone("102", Rings())
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.over.wait()
+    assert call.status == 480
+    record = await office.record()
+    assert (record.disposition, record.reason, record.status) == (Disposition.NO_ANSWER, EndReason.NOBODY_ANSWERED, 480)
+    assert [(write.user, write.talk_seconds) for write in office.books.writes] == [(78, 0)]
+    await office.all_quiet()
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "disposition"),
+    [
+        (302, 480, Disposition.NO_ANSWER),
+        (480, 480, Disposition.NO_ANSWER),
+        (486, 486, Disposition.BUSY),
+        (488, 488, Disposition.FAILED),
+        (503, 500, Disposition.FAILED),
+        (603, 603, Disposition.DECLINED),
+    ],
+)
+async def test_the_callers_answer_is_the_phones(
+    office: Office, status: int, told: int, disposition: Disposition
+) -> None:
+    await office.phone("102", Rejects(status))
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.over.wait()
+    assert call.status == told
+    assert (await office.record()).disposition is disposition
+
+
+async def test_a_number_whose_phone_is_not_registered_is_unreachable_and_recorded(office: Office) -> None:
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.over.wait()
+    assert call.status == 480
+    record = await office.record()
+    assert (record.disposition, record.reason) == (Disposition.UNREACHABLE, EndReason.NOTHING_TO_RING)
+    assert "102, where no phone is registered" in record.why[-1]
+
+
+async def test_a_number_of_nobody_is_404_and_recorded(office: Office) -> None:
+    call = office.trunk.call("+74950000000", as_=IVAN)
+    await call.over.wait()
+    assert call.status == 404
+    assert (await office.record()).disposition is Disposition.UNREACHABLE
+
+
+async def test_the_caller_gives_up_while_it_rings(office: Office) -> None:
+    boris = await office.phone("102", Rings())
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.rang.wait()
+    await asyncio.sleep(4)
+    call.hang_up()
+    record = await office.record()
+    assert call.ladder() == ["INVITE", "100", "180", "CANCEL", "200", "487", "ACK"]
+    assert boris.calls[0].ladder() == ["INVITE", "100", "180", "CANCEL", "200", "487", "ACK"]
+    assert (record.ended_by, record.reason) == (EndedBy.CALLER, EndReason.CANCELLED)
+    assert record.disposition is Disposition.ABANDONED
+    await office.all_quiet()
+
+
+async def test_the_caller_gives_up_while_the_crm_is_asked(office: Office) -> None:
+    office.crm.delay = 1.0
+    boris = await office.phone("102")
+    call = office.trunk.call(DID, as_=IVAN)
+    await asyncio.sleep(0.5)
+    call.hang_up()
+    record = await office.record()
+    assert boris.calls == []
+    assert record.disposition is Disposition.ABANDONED
+    await office.all_quiet()
+
+
+async def test_a_phone_picked_up_while_it_is_cancelled_is_acked_and_hung_up(office: Office) -> None:
+    boris = await office.phone("102", Answers(after=1.0))
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.rang.wait()
+    office.network.lose(lambda data, flow: data.startswith(b"CANCEL") and flow.remote.host == "10.0.2.102", times=10)
+    call.hang_up()
+    record = await office.record()
+    assert record.disposition is Disposition.ABANDONED
+    await boris.calls[0].over.wait()
+    assert boris.calls[0].ladder()[-4:] == ["200", "ACK", "BYE", "200"]
+    await office.all_quiet()
+
+
+async def test_the_callee_hangs_up(office: Office) -> None:
+    await office.phone("102", Answers(after=1.0, hangs_up_after=30))
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.over.wait()
+    record = await office.record()
+    assert (record.ended_by, record.talk_seconds) == (EndedBy.CALLEE, 30)
+    assert call.ladder() == ["INVITE", "100", "180", "200", "ACK", "BYE", "200"]
+    await office.all_quiet()
+
+
+async def test_all_phones_of_an_extension_ring_and_the_first_one_gets_the_call(office: Office) -> None:
+    slow = await office.phone("102", Answers(after=9.0))
+    fast = await office.phone("102", Answers(after=1.0), host="10.0.3.1")
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.answered.wait()
+    call.hang_up()
+    await office.record()
+    assert fast.calls[0].answered.is_set()
+    assert slow.calls[0].ladder() == ["INVITE", "100", "180", "CANCEL", "200", "487", "ACK"]
+    await office.all_quiet()
+
+
+async def test_hold_and_resume_reach_the_other_side(office: Office) -> None:
+    boris = await office.phone("102", Answers(after=1.0))
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.answered.wait()
+    await asyncio.sleep(1)
+    boris.calls[0].offer("sendonly")
+    await asyncio.sleep(1)
+    assert call.direction == "sendonly"
+    boris.calls[0].offer("sendrecv")
+    await asyncio.sleep(1)
+    assert call.direction == "sendrecv"
+    call.hang_up()
+    assert (await office.record()).disposition is Disposition.ANSWERED
+    await office.all_quiet()

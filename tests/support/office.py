@@ -1,0 +1,201 @@
+"""A whole office on the in-memory network: real core, agent, registrar and call scripts; fake phones, CRM and books."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_network
+
+from b2bua.calls.dial import StepDialler
+from b2bua.calls.errands import Errands
+from b2bua.calls.switchboard import Limits, Switchboard
+from b2bua.cdr import CallRecord, ClientId
+from b2bua.crm.lookup import Lookup
+from b2bua.crm.port import Contact, CrmWrite, EntityKind, PopUp
+from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Number, Trunk
+from b2bua.media.none import PassThroughPlane
+from b2bua.media.plane import MediaPlane
+from b2bua.net.resolver import DnsResolver, SystemDns
+from b2bua.sip.auth import DigestPolicy, DigestServer, ha1
+from b2bua.sip.core import CoreConfig, UserAgentCore
+from b2bua.sip.effects import Address, Flow
+from b2bua.sip.message import Request
+from b2bua.ua.agent import UserAgent
+from b2bua.ua.registrar import Registrar
+from b2bua.ua.trunk_table import TrunkTable
+from tests.support.network import Conditions, Network
+from tests.support.phone import Answers, Behaviour, Phone
+from tests.support.virtual_loop import VirtualLoop
+
+ACME = ClientId("acme")
+DID = "+74951112233"
+SERVER = Address("10.0.0.1", 5060)
+OPERATOR = Address("10.0.1.1", 5060)
+REALM = "smartswitch"
+PASSWORD = "secret-of-a-phone"
+USERS = {"101": 77, "102": 78, "103": 79}
+
+
+@dataclass
+class FakeCrm:
+    """Knows some numbers; answers after `delay` seconds."""
+
+    contacts: dict[str, Contact] = field(default_factory=dict)
+    delay: float = 0.0
+    asked: list[str] = field(default_factory=list)
+    pop_ups: list[PopUp] = field(default_factory=list)
+
+    async def find_contact(self, phone: str) -> Contact | None:
+        self.asked.append(phone)
+        await asyncio.sleep(self.delay)
+        return self.contacts.get(phone)
+
+    async def deliver(self, write: CrmWrite, *, repeated: bool = False) -> str:
+        raise AssertionError("scenarios deliver nothing: the outbox has its own tests")
+
+    async def pop_up(self, pop_up: PopUp) -> None:
+        self.pop_ups.append(pop_up)
+
+    def knows(self, phone: str, name: str, responsible: int | None = None) -> None:
+        self.contacts[phone] = Contact(EntityKind.CONTACT, 9001, name, responsible)
+
+
+@dataclass
+class FakeBooks:
+    """Journal and directory in one: what was finished, in order."""
+
+    directory: Directory
+    records: list[CallRecord] = field(default_factory=list)
+    writes: list[CrmWrite] = field(default_factory=list)
+    delay: float = 0.0
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def finish(self, record: CallRecord, writes: Sequence[CrmWrite]) -> None:
+        await asyncio.sleep(self.delay)
+        self.records.append(record)
+        self.writes.extend(writes)
+        self.news.set()
+
+    async def load(self) -> Directory:
+        return self.directory
+
+
+@dataclass
+class Office:
+    """What a scenario handles."""
+
+    network: Network
+    pbx: Switchboard
+    agent: UserAgent
+    crm: FakeCrm
+    books: FakeBooks
+    trunk: Phone
+    _phones: dict[str, Phone] = field(default_factory=dict)
+
+    async def phone(self, number: str, does: Behaviour = Answers(), *, host: str = "") -> Phone:
+        """A registered phone of this extension; `host` for a second one of the same."""
+        phone = Phone(number, SERVER, password=PASSWORD, does=does, seed=len(self._phones) + 1)
+        phone.on(self.network, Address(host or f"10.0.2.{number}", 5060))
+        response = await phone.register()
+        assert response.status == 200, response
+        self._phones[host or number] = phone
+        return phone
+
+    async def record(self, count: int = 1) -> CallRecord:
+        """The last record, when there are so many, and what was on the wire then has arrived."""
+        while len(self.books.records) < count:
+            self.books.news.clear()
+            await self.books.news.wait()
+        await asyncio.sleep(1)
+        assert len(self.books.records) == count
+        return self.books.records[-1]
+
+    async def all_quiet(self) -> None:
+        """Let everything that lingers (RFC 3261 timers, 32 s) come to its end; nothing may be left."""
+        for phone in self._phones.values():
+            await phone.register(expires=0)
+        await asyncio.sleep(100)
+        assert not self.pbx.live_calls()
+        assert self.agent.core.session_count == 0
+        assert self.agent.leg_count == 0
+
+    def change(self, **changes: object) -> None:
+        """Another directory, as after `apply`."""
+        self.books.directory = replace(self.books.directory, **changes)  # type: ignore[arg-type]
+
+
+def directory() -> Directory:
+    """One client with three extensions, a group, a trunk and a number that goes to 102."""
+    def extension(number: str) -> Extension:
+        hashes = {"MD5": ha1("MD5", number, REALM, PASSWORD)}
+        return Extension(ACME, number, number, hashes, name=f"Employee {number}", crm_user=USERS[number])
+
+    account = CrmAccount("http://crm.test", "token")
+    return Directory(
+        clients=(Client(ACME, "Acme", crm=account),),
+        extensions=tuple(extension(number) for number in USERS),
+        trunks=(
+            Trunk(ACME, "operator", OPERATOR.host, OPERATOR.port, networks=(ip_network("10.0.1.0/24"),), caller_id=DID),
+        ),
+        groups=(Group(ACME, "600", ("102", "103")),),
+        numbers=(Number(ACME, DID, "102", ring_seconds=20),),
+    )
+
+
+@asynccontextmanager
+async def open_office(
+    *, seed: int = 1, conditions: Conditions = Conditions(), media: MediaPlane | None = None, limits: Limits = Limits()
+) -> AsyncIterator[Office]:
+    network = Network(seed, conditions)
+    crm, books = FakeCrm(), FakeBooks(directory())
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    async with AsyncExitStack() as parts:
+        lookup = await parts.enter_async_context(Lookup(lambda _: crm))
+        errands = await parts.enter_async_context(Errands())
+        calls = await parts.enter_async_context(asyncio.TaskGroup())
+        door: list[Switchboard] = []
+        randomness = random.Random(seed)
+
+        def admit(request: Request, flow: Flow) -> bool:
+            return door[0].admit(request, flow)
+
+        agent = UserAgent(UserAgentCore(CoreConfig(), randomness, admit))
+        parts.callback(agent.close)
+        resolver = DnsResolver(SystemDns(), randomness)
+        registrar = Registrar(books.directory, DigestServer(DigestPolicy(realm=REALM), b"k" * 32))
+        trunks = TrunkTable(agent, resolver, randomness)
+        trunks.use(books.directory)
+        pbx = Switchboard(
+            agent,
+            directory=books.directory,
+            registrar=registrar,
+            trunks=trunks,
+            dialler=StepDialler(agent, registrar, trunks, resolver),
+            media=media or PassThroughPlane(),
+            lookup=lookup,
+            crm_of=lambda _: crm,
+            journal=books,
+            books=books,
+            recordings=None,
+            errands=errands,
+            calls=calls,
+            clock=loop.wall,
+            delivered=lambda: None,
+            limits=limits,
+        )
+        door.append(pbx)
+        agent.serve(pbx, [network.attach(SERVER, agent)])
+        trunk = Phone("operator", SERVER, does=Answers(after=3.0), seed=99).on(network, OPERATOR)
+        running = calls.create_task(trunks.run())
+        office = Office(network, pbx, agent, crm, books, trunk)
+        try:
+            yield office
+        finally:
+            await pbx.drain(0)
+            running.cancel()
+            for phone in (trunk, *office._phones.values()):
+                phone.close()

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from b2bua.cdr import EndReason
+from b2bua.crm.port import Contact, EntityKind
+from b2bua.directory import Directory, Extension
+from b2bua.routing.dialplan import DialTrunk, NoRoute, Plan, RingExtensions, find_did, plan_from_extension, plan_inbound
+from tests.support.office import ACME, DID, directory
+
+OFFICE = directory()
+NUMBER = OFFICE.numbers[0]
+
+
+def everybody(extension: Extension) -> bool:
+    return True
+
+
+def nobody(extension: Extension) -> bool:
+    return False
+
+
+def ivan(responsible: int | None) -> Contact:
+    return Contact(EntityKind.CONTACT, 1, "Иван", responsible)
+
+
+def rung(plan: Plan | NoRoute) -> list[list[str]]:
+    assert isinstance(plan, Plan)
+    return [[e.number for e in step.extensions] for step in plan.steps if isinstance(step, RingExtensions)]
+
+
+@pytest.mark.parametrize(
+    ("responsible", "reachable", "expected"),
+    [
+        (77, {"101", "102"}, [["101"], ["102"]]),
+        (77, {"102"}, [["102"]]),
+        (78, {"101", "102"}, [["102"]]),
+        (None, {"102"}, [["102"]]),
+        (55, {"102"}, [["102"]]),
+        (77, {"101"}, [["101"]]),
+    ],
+)
+def test_the_responsible_person_rings_first_and_the_destination_follows(
+    responsible: int | None, reachable: set[str], expected: list[list[str]]
+) -> None:
+    plan = plan_inbound(OFFICE, ACME, NUMBER, ivan(responsible), lambda e: e.number in reachable)
+    assert rung(plan) == expected
+
+
+def test_with_the_function_off_the_contact_changes_nothing() -> None:
+    client = OFFICE.clients[0]
+    assert client.crm is not None
+    off = replace(OFFICE, clients=(replace(client, crm=replace(client.crm, forward_to_responsible=False)),))
+    assert rung(plan_inbound(off, ACME, NUMBER, ivan(77), everybody)) == [["102"]]
+
+
+def test_a_number_that_goes_to_a_group_rings_whoever_is_there() -> None:
+    number = replace(NUMBER, destination="600")
+    assert rung(plan_inbound(OFFICE, ACME, number, None, everybody)) == [["102", "103"]]
+    assert rung(plan_inbound(OFFICE, ACME, number, None, lambda e: e.number == "103")) == [["103"]]
+
+
+def test_nobody_to_ring_says_why_with_everything_that_was_passed_over() -> None:
+    plan = plan_inbound(OFFICE, ACME, NUMBER, ivan(77), nobody)
+    assert isinstance(plan, NoRoute)
+    assert (plan.status, plan.reason) == (480, EndReason.NOTHING_TO_RING)
+    assert "101, responsible for Иван, has no phone registered" in plan.why
+    assert "102, where no phone is registered" in plan.why
+
+
+@pytest.mark.parametrize("dialled", ["+74951112233", "74951112233", "84951112233", "4951112233"])
+def test_a_did_is_found_in_every_spelling(dialled: str) -> None:
+    assert find_did(OFFICE, ACME, "operator", dialled, "RU") == NUMBER
+
+
+def test_a_did_bound_to_another_trunk_is_not_this_ones() -> None:
+    bound = replace(OFFICE, numbers=(replace(NUMBER, trunk="spare"),))
+    assert find_did(bound, ACME, "operator", DID, "RU") is None
+    assert find_did(bound, ACME, "spare", DID, "RU") is not None
+
+
+@pytest.mark.parametrize(
+    ("dialled", "number"),
+    [("89265554433", "+79265554433"), ("+79265554433", "+79265554433"), ("112", "112"), ("8005553535", "+78005553535")],
+)
+def test_outside_numbers_go_out_by_the_trunk_in_e164_and_short_ones_as_they_are(dialled: str, number: str) -> None:
+    plan = plan_from_extension(OFFICE, OFFICE.extensions[0], dialled, "RU", everybody)
+    assert isinstance(plan, Plan)
+    assert plan.outside
+    (step,) = plan.steps
+    assert isinstance(step, DialTrunk)
+    assert step.number == number
+
+
+@pytest.mark.parametrize("dialled", ["", "x", "ivan", "1", "+", "7" * 25, "12;34", "１２３"])
+def test_what_is_no_number_goes_nowhere(dialled: str) -> None:
+    plan = plan_from_extension(OFFICE, OFFICE.extensions[0], dialled, "RU", everybody)
+    assert isinstance(plan, NoRoute)
+    assert plan.status == 404
+
+
+def test_without_a_trunk_only_colleagues_can_be_called() -> None:
+    inside = Directory(OFFICE.clients, OFFICE.extensions)
+    assert isinstance(plan_from_extension(inside, OFFICE.extensions[0], "89265554433", "RU", everybody), NoRoute)
+    assert rung(plan_from_extension(inside, OFFICE.extensions[0], "103", "RU", everybody)) == [["103"]]

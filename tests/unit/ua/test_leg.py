@@ -1,0 +1,108 @@
+"""while_up: a block is left exactly when its leg ends, and a shutdown's cancellation passes through."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from b2bua.sip.effects import EndCause, Ended, Party
+from b2bua.sip.invite_session import InviteSession
+from b2bua.ua.agent import UserAgent
+from b2bua.ua.leg import MAX_WAITING_EVENTS, Inbox, Leg, LegEnded, while_up
+
+
+def a_leg() -> Leg:
+    return Leg(cast(UserAgent, None), cast(InviteSession, None), Inbox(), "leg")
+
+
+def end(leg: Leg) -> None:
+    leg.notify(Ended(leg.session, Party.REMOTE, EndCause.BYE))
+
+
+async def test_the_block_is_left_when_the_leg_ends() -> None:
+    leg = a_leg()
+    asyncio.get_running_loop().call_soon(end, leg)
+    with pytest.raises(LegEnded) as caught:
+        async with while_up(leg):
+            await asyncio.Event().wait()
+    assert caught.value.leg is leg
+    assert caught.value.end.cause is EndCause.BYE
+
+
+async def test_a_leg_that_has_ended_already_lets_nobody_in() -> None:
+    leg = a_leg()
+    end(leg)
+    with pytest.raises(LegEnded):
+        async with while_up(leg):
+            pytest.fail("the block ran")
+
+
+async def test_a_block_that_is_left_first_hears_nothing_of_a_later_end() -> None:
+    leg = a_leg()
+    async with while_up(leg):
+        pass
+    end(leg)
+    await asyncio.sleep(0)
+
+
+async def test_an_end_in_the_very_tick_in_which_the_block_is_left_is_raised_and_cancels_nothing_later() -> None:
+    leg = a_leg()
+    with pytest.raises(LegEnded):
+        async with while_up(leg):
+            end(leg)
+    await asyncio.sleep(0)
+
+
+async def test_an_error_of_the_block_passes_even_when_the_leg_ends_with_it() -> None:
+    leg = a_leg()
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012 - both at once is the case
+        async with while_up(leg):
+            end(leg)
+            raise ZeroDivisionError
+    await asyncio.sleep(0)
+
+
+async def test_the_inner_block_of_two_is_left_for_its_own_leg_and_the_outer_one_goes_on() -> None:
+    outer, inner = a_leg(), a_leg()
+    async with while_up(outer):
+        asyncio.get_running_loop().call_soon(end, inner)
+        with pytest.raises(LegEnded) as caught:
+            async with while_up(inner):
+                await asyncio.Event().wait()
+        assert caught.value.leg is inner
+        await asyncio.sleep(0)
+
+
+async def test_a_shutdown_passes_through_untouched() -> None:
+    leg = a_leg()
+
+    async def talk() -> None:
+        async with while_up(leg):
+            await asyncio.Event().wait()
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(talk())
+        await asyncio.sleep(0)
+        task.cancel()
+        end(leg)
+    assert task.cancelled()
+
+
+async def test_the_inbox_keeps_order_and_its_bound() -> None:
+    leg = a_leg()
+    for _ in range(MAX_WAITING_EVENTS + 5):
+        end(leg)
+    assert leg.inbox.dropped == 5
+    first, _ = await leg.inbox.get()
+    assert first is leg
+
+
+async def test_a_failed_inbox_raises_after_what_came_before() -> None:
+    leg = a_leg()
+    end(leg)
+    leg.inbox.fail(ConnectionError())
+    await leg.inbox.get()
+    with pytest.raises(ConnectionError):
+        await leg.inbox.get()
