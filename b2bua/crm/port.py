@@ -28,7 +28,7 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class CallNote:
-    """One outside call for the card (F3). `recording` is the id of the recording, whose link is made when it is sent."""
+    """One outside call for the card (F3). `recording` is the recording's id, whose link is made when it is sent."""
 
     call: CallId
     client: ClientId

@@ -1,0 +1,61 @@
+"""Finding who has a number: contacts, then companies, compared here, as amoCRM's `query` searches every field."""
+
+from __future__ import annotations
+
+from b2bua.crm.amocrm.api import AmoApi
+from b2bua.crm.amocrm.gate import Lane
+from b2bua.crm.amocrm.rows import Row, as_rows, embedded, integer, text
+from b2bua.crm.port import Contact, EntityKind
+from b2bua.numbers import SEARCHED_DIGITS, national_digits, normalise, same_number
+
+LOOKUP_SECONDS = 15.0                  # the phone's patience is shorter; this fills the memory for the next call
+CLOSED = frozenset({142, 143})         # won and lost, in every pipeline
+_LISTS = (EntityKind.CONTACT, "contacts", "leads"), (EntityKind.COMPANY, "companies", "leads,contacts")
+
+
+async def candidates(api: AmoApi, phone: str, country: str, lane: Lane) -> tuple[EntityKind, list[Row]]:
+    """All rows that have this phone: contacts, or companies when no contact has it."""
+    digits = national_digits(phone)
+    for kind, path, linked in _LISTS if len(digits) >= SEARCHED_DIGITS else ():
+        pages = api.pages(f"/api/v4/{path}", path, [("query", digits), ("with", linked)], lane, LOOKUP_SECONDS)
+        if rows := [row async for row in pages if _has_phone(row, phone, country)]:
+            return kind, rows
+    return EntityKind.CONTACT, []
+
+
+async def find(api: AmoApi, phone: str, country: str) -> Contact | None:
+    """Who calls. Of several rows: one with an open deal, the last updated, the oldest."""
+    kind, rows = await candidates(api, phone, country, Lane.RINGING)
+    return _contact(kind, min(rows, key=_rank)) if rows else None
+
+
+def phones_of(row: Row) -> list[str]:
+    """The values of the row's PHONE field, as people typed them."""
+    fields = [field for field in as_rows(row.get("custom_fields_values")) if text(field, "field_code") == "PHONE"]
+    return [text(value, "value") for field in fields for value in as_rows(field.get("values"))]
+
+
+def linked_ids(row: Row, name: str) -> list[int]:
+    """Ids of the leads, contacts or companies that hang on the row."""
+    return [entity for linked in embedded(row, name) if (entity := integer(linked, "id")) is not None]
+
+
+def _contact(kind: EntityKind, row: Row) -> Contact:
+    name = text(row, "name") or f"{text(row, 'first_name')} {text(row, 'last_name')}"
+    return Contact(kind, integer(row, "id") or 0, " ".join(name.split()), integer(row, "responsible_user_id"))
+
+
+def _has_phone(row: Row, phone: str, country: str) -> bool:
+    return integer(row, "id") is not None and any(
+        same_number(phone, normalise(written, country)) for written in phones_of(row)
+    )
+
+
+def _rank(row: Row) -> tuple[bool, int, int]:
+    return not _has_open_lead(row), -(integer(row, "updated_at") or 0), integer(row, "id") or 0
+
+
+def _has_open_lead(row: Row) -> bool:
+    """As far as the row says it: amoCRM sends the ids of the deals, and their stages only sometimes."""
+    stages = [integer(lead, "status_id") for lead in embedded(row, "leads")]
+    return any(stage is not None and stage not in CLOSED for stage in stages)

@@ -1,0 +1,109 @@
+"""The things that a stand-in account holds: cards (contacts, companies, leads), notes, users, pop-ups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+Json = dict[str, object]
+
+
+class EntityType(Enum):
+    """The value is the word in paths; amoCRM also says it in the singular and, in v2, as a number."""
+
+    CONTACTS = "contacts"
+    COMPANIES = "companies"
+    LEADS = "leads"
+
+    @property
+    def singular(self) -> str:
+        return {"contacts": "contact", "companies": "company", "leads": "lead"}[self.value]
+
+    @property
+    def number(self) -> int:
+        return {"contacts": 1, "leads": 2, "companies": 3}[self.value]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldValue:
+    """One value of a custom field: `code` is PHONE or EMAIL, `enum` its kind (WORK, MOB, ...)."""
+
+    code: str
+    value: str
+    enum: str = "WORK"
+
+
+@dataclass(slots=True)
+class Entity:
+    """A contact, company or lead."""
+
+    type: EntityType
+    id: int
+    name: str
+    responsible_user_id: int
+    created_by: int
+    created_at: int
+    updated_at: int
+    first_name: str = ""
+    last_name: str = ""
+    fields: list[FieldValue] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+    linked: dict[EntityType, list[int]] = field(default_factory=dict)
+    status_id: int = 0                 # leads only
+    pipeline_id: int = 0
+    price: int = 0
+
+    @property
+    def phones(self) -> list[str]:
+        return [value.value for value in self.fields if value.code == "PHONE"]
+
+    @property
+    def is_open_lead(self) -> bool:
+        return self.type is EntityType.LEADS and self.status_id not in (142, 143)
+
+    def links(self, kind: EntityType) -> list[int]:
+        return self.linked.setdefault(kind, [])
+
+    def texts(self) -> Iterator[str]:
+        """All that a `query` looks into."""
+        yield self.name
+        yield from (value.value for value in self.fields)
+        yield from self.tags
+
+
+@dataclass(slots=True)
+class Note:
+    id: int
+    entity_type: EntityType
+    entity_id: int
+    note_type: str
+    params: Json
+    created_by: int
+    responsible_user_id: int
+    created_at: int
+    updated_at: int
+
+
+@dataclass(slots=True)
+class User:
+    id: int
+    name: str
+    email: str
+    is_admin: bool
+    is_active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPopUp:
+    """One incoming-call event, as the browsers of these users showed it."""
+
+    at: int
+    phone: str
+    users: tuple[int, ...]
+    entity_type: EntityType | None
+    entity_id: int | None
+
+
+def digits_of(text: str) -> str:
+    return "".join(character for character in text if character.isdecimal())

@@ -1,0 +1,76 @@
+"""Numbers as people, trunks and CRMs write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from b2bua.numbers import is_anonymous, is_short, last_digits, national_digits, normalise, same_number
+
+
+@pytest.mark.parametrize("written", [
+    "+74951234567", "74951234567", "84951234567", "4951234567", "8 (495) 123-45-67", "+7 495 123 45 67",
+    "+7 (495) 123-45-67", "8-495-123-45-67", " 8.495.123.45.67 ", "8\u00a0495\u00a0123\u201345\u201367",
+])
+def test_all_spellings_of_a_russian_number_are_one(written: str) -> None:
+    assert normalise(written, "RU") == "+74951234567"
+
+
+@pytest.mark.parametrize(("written", "country", "expected"), [
+    ("810442079460000", "RU", "+442079460000"),           # Russia's own international prefix
+    ("00442079460000", "RU", "+442079460000"),            # everybody else's
+    ("442079460000", "RU", "+442079460000"),              # a trunk that leaves the plus out
+    ("+44 (0)20 7946 0000", "RU", "+442079460000"),
+    ("020 7946 0000", "GB", "+442079460000"),
+    ("375291234567", "RU", "+375291234567"),
+    ("84950001122", "RU", "+74950001122"),                # of the right length, though in no table yet
+    ("88001234567", "RU", "+78001234567"),
+])
+def test_foreign_and_special_numbers(written: str, country: str, expected: str) -> None:
+    assert normalise(written, country) == expected
+
+
+@pytest.mark.parametrize(("written", "expected"), [
+    ("112", "112"), ("101", "101"), ("1-01", "101"), ("0100", "0100"), ("12345", "12345"),
+    ("*77", "*77"), ("#21#", "#21#"),
+    ("alice", "alice"), ("+", "+"), ("8" * 65, "8" * 65), ("1800FLOWERS", "1800FLOWERS"),
+])
+def test_what_is_no_outside_number_stays_as_it_is(written: str, expected: str) -> None:
+    assert normalise(written, "RU") == expected
+
+
+@pytest.mark.parametrize("word", ["anonymous", "Anonymous", "RESTRICTED", "unavailable", "", "  ", "Unknown"])
+def test_withheld_numbers_are_empty(word: str) -> None:
+    assert is_anonymous(word)
+    assert normalise(word, "RU") == ""
+
+
+def test_an_unknown_country_breaks_nothing() -> None:
+    assert normalise("4951234567", "XX") == "4951234567"
+    assert normalise("+74951234567", "") == "+74951234567"
+
+
+@pytest.mark.parametrize(("number", "short"), [("101", True), ("123456", True), ("1234567", False), ("+7495", True)])
+def test_numbers_below_seven_digits_are_short(number: str, short: bool) -> None:
+    assert is_short(number) is short
+
+
+def test_digits_to_search_for_leave_the_country_out() -> None:
+    assert national_digits("+74951234567") == "4951234567"
+    assert national_digits("+37251234567") == "51234567"
+    assert national_digits("84951234567") == "4951234567"
+    assert last_digits("+37251234567") == "7251234567"
+
+
+@pytest.mark.parametrize(("one", "other", "same"), [
+    ("+74951234567", "84951234567", True),
+    ("+74951234567", "4951234567", True),
+    ("+74951234567", "+74951234567", True),
+    ("+74951234567", "+74951234568", False),
+    ("+74951234567", "+494951234567", False),             # two countries, the same last ten digits
+    ("101", "101", False),                                # never by internal numbers
+    ("", "", False),
+    ("1234567", "1234567", True),
+])
+def test_same_number(one: str, other: str, same: bool) -> None:
+    assert same_number(one, other) is same
+    assert same_number(other, one) is same
