@@ -1,0 +1,389 @@
+"""A fake phone, or a fake trunk: rings, answers, refuses, calls, holds and hangs up as told, and remembers what it saw.
+
+It stands on b2bua.sip.core and on any transport of b2bua/net or of tests.support.network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from b2bua.net.transport import MessageTransport
+from b2bua.sip.auth import DigestClient
+from b2bua.sip.client_transactions import ClientTransaction
+from b2bua.sip.core import CoreConfig, OutgoingInvite, UserAgentCore
+from b2bua.sip.effects import (
+    Address,
+    AnswerConfirmed,
+    Answered,
+    Confirmed,
+    DialogRequest,
+    DialogResponse,
+    Effect,
+    Ended,
+    Flow,
+    IncomingInvite,
+    IncomingRequest,
+    OfferAnswered,
+    OfferReceived,
+    OfferRefused,
+    Provisional,
+    Rejected,
+    RequestAnswered,
+    Transmit,
+)
+from b2bua.sip.fields import NameAddr
+from b2bua.sip.invite_session import InviteSession
+from b2bua.sip.message import Request, Response
+from b2bua.sip.parser import parse
+from b2bua.sip.uri import Uri
+from tests.support.network import Network, Sink
+
+_DIRECTION = re.compile(rb"(?m)^a=(sendrecv|sendonly|recvonly|inactive)\r?$")
+_MIRROR = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Rings, is picked up, and perhaps hangs up."""
+
+    after: float = 2.0
+    hangs_up_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejects:
+    status: int = 486
+    after: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rings:
+    """Rings until somebody gives up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """Switched off: takes nothing, says nothing."""
+
+
+Behaviour = Answers | Rejects | Rings | Dead
+
+
+@dataclass(eq=False)
+class PhoneCall:
+    """One call as this phone saw it."""
+
+    phone: Phone
+    session: InviteSession
+    caller: str                           # user part of From
+    shown: str                            # display name of From: what the display says
+    sdp: bytes = b""                      # the peer's last offer or answer
+    status: int | None = None             # of the final response
+    reason: str = ""
+    rang_at: float | None = None
+    answered_at: float | None = None
+    ended_at: float | None = None
+    ended: Ended | None = None
+    requests: list[Request] = field(default_factory=list)       # in the dialog: INFO, NOTIFY, ...
+    rang: asyncio.Event = field(default_factory=asyncio.Event)
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def call_id(self) -> str:
+        return self.session.invite.call_id
+
+    @property
+    def direction(self) -> str:
+        """Of the peer's last SDP: how it wants to send."""
+        return direction_of(self.sdp)
+
+    def ladder(self) -> list[str]:
+        """Methods and status codes in the order in which they were sent and came, without repetitions."""
+        return list(self.phone.ladders[self.call_id])
+
+    def answer(self) -> None:
+        if not self.over.is_set() and not self.answered.is_set():
+            self._answered()
+            self.status = 200
+            self.phone.do(self.session.accept(self.phone.now(), body=self.phone.answer_to(self.sdp)))
+
+    def reject(self, status: int) -> None:
+        if not self.over.is_set() and not self.answered.is_set():
+            self.status = status
+            self.phone.do(self.session.reject(status, self.phone.now()))
+            self.finish()
+
+    def hang_up(self) -> None:
+        if not self.over.is_set():
+            self.phone.do(self.session.hang_up(self.phone.now()))
+            self.finish()
+
+    def offer(self, direction: str) -> None:
+        """Re-INVITE: "sendonly" holds, "sendrecv" resumes."""
+        self.phone.do(self.session.reoffer(self.phone.sdp(direction), self.phone.now()))
+
+    def finish(self, ended: Ended | None = None) -> None:
+        self.ended, self.ended_at = ended, self.phone.now()
+        self.over.set()
+
+    def hear(self, effect: Effect) -> None:
+        """What the core has to say of this call."""
+        now = self.phone.now()
+        match effect:
+            case Provisional(response=response):
+                self._take(response)
+                if response.status == 180 and self.rang_at is None:
+                    self.rang_at = now
+                    self.rang.set()
+                if effect.wants_answer:
+                    self.phone.do(self.session.prack(response, self.phone.answer_to(response.body), now))
+            case Answered(response=response):
+                self._take(response)
+                self._answered()
+                if effect.wants_answer:
+                    self.phone.do(self.session.ack(self.phone.answer_to(response.body), now))
+            case Rejected(response=response):
+                self._rejected(response)
+            case Confirmed(body=body) | AnswerConfirmed(body=body):
+                self.sdp = body or self.sdp
+            case OfferReceived(request=request, offer=offer):
+                self.sdp = offer or self.sdp
+                self.phone.do(self.session.accept_offer(request, self.phone.answer_to(offer), now))
+            case OfferAnswered(response=response):
+                self._take(response)
+                if effect.wants_answer:
+                    self.phone.do(self.session.ack(self.phone.answer_to(response.body), now))
+            case DialogRequest(request=request):
+                self.requests.append(request)
+                self.phone.do(self.session.respond(request, 200, now))
+            case Ended():
+                self.finish(effect)
+            case OfferRefused() | DialogResponse():
+                pass                      # the ladder has it
+            case _:
+                raise AssertionError(f"not expected of a call: {effect}")
+
+    def _take(self, response: Response) -> None:
+        self.sdp = response.body or self.sdp
+        if response.status >= 200:
+            self.status = response.status
+
+    def _answered(self) -> None:
+        self.answered_at = self.phone.now()
+        self.answered.set()
+
+    def _rejected(self, response: Response) -> None:
+        if response.status in (401, 407) and (headers := self.phone.credentials(response, self.session.invite)):
+            self.session, effects = self.phone.core.retry(self.session, headers, self.phone.now())
+            self.phone.track(self)
+            self.phone.do(effects)
+            return
+        self.status, self.reason = response.status, response.reason
+        self.finish()
+
+
+class Phone:
+    """A line at `server`. What it does when it is called is `does`, which may be changed at any time."""
+
+    def __init__(
+        self,
+        user: str,
+        server: Address,
+        *,
+        domain: str = "",
+        login: str = "",
+        password: str = "",
+        name: str = "",
+        does: Behaviour = Answers(),
+        rtp_port: int = 40000,
+        seed: int = 0,
+        config: CoreConfig | None = None,
+    ) -> None:
+        self.user, self.server, self.domain, self.name = user, server, domain or server.host, name
+        self.does: Behaviour = does
+        self.rtp_port = rtp_port
+        self.calls: list[PhoneCall] = []
+        self.ladders: dict[str, list[str]] = {}
+        self.core = UserAgentCore(config or CoreConfig(), random.Random(seed))
+        self._digest = DigestClient(login or user, password, random.Random(seed)) if password else None
+        self._transport: MessageTransport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._plans: set[asyncio.TimerHandle] = set()
+        self._by_session: dict[InviteSession, PhoneCall] = {}
+        self._asked: dict[ClientTransaction, asyncio.Future[Response]] = {}
+        self._seen: set[tuple[str, bytes]] = set()
+
+    def plug(self, open_transport: Callable[[Sink], MessageTransport]) -> Phone:
+        """Connect it: `phone.plug(partial(UdpTransport.open, address))`, or by `on`."""
+        self._transport = open_transport(self)
+        return self
+
+    def on(self, network: Network, local: Address) -> Phone:
+        return self.plug(lambda sink: network.attach(local, sink))
+
+    @property
+    def transport(self) -> MessageTransport:
+        assert self._transport is not None, "not plugged in"
+        return self._transport
+
+    @property
+    def now(self) -> Callable[[], float]:
+        return self._loop.time
+
+    @property
+    def ringing(self) -> PhoneCall | None:
+        return next((call for call in self.calls if not call.over.is_set() and not call.answered.is_set()), None)
+
+    def close(self) -> None:
+        """Pull the plug: nothing more is said to anybody."""
+        for handle in (self._timer, *self._plans):
+            if handle is not None:
+                handle.cancel()
+        self.transport.close()
+
+    # -- what it is told
+
+    def call(
+        self, number: str, *, as_: str = "", shown: str | None = None, headers: Sequence[tuple[str, str]] = ()
+    ) -> PhoneCall:
+        """Dial; `as_` and `shown` are what From says, as a trunk says somebody else's number."""
+        user, shown = as_ or self.user, self.name if shown is None else shown
+        outgoing = OutgoingInvite(
+            request_uri=Uri.sip(number, self.server.host, self.server.port),
+            from_=NameAddr(Uri.sip(user, self.domain), shown),
+            to=NameAddr(Uri.sip(number, self.domain)),
+            contact_user=user,
+            body=self.sdp("sendrecv"),
+            headers=tuple(headers),
+        )
+        session, effects = self.core.invite(outgoing, self.transport.flow_for(self.server), self.now())
+        call = PhoneCall(self, session, user, shown)
+        self.calls.append(call)
+        self.track(call)
+        self.do(effects)
+        return call
+
+    async def register(self, expires: int = 3600) -> Response:
+        """The registrar's last word: 200, or why not."""
+        contact = Uri.sip(self.user, self.transport.local.host, self.transport.local.port)
+        call_id, headers = f"reg-{self.user}", (("Contact", f"<{contact}>"), ("Expires", str(expires)))
+        response, request = await self._ask("REGISTER", headers, call_id)
+        for _ in range(2):                # a challenge, and perhaps a stale nonce
+            if response.status not in (401, 407) or not (credentials := self.credentials(response, request)):
+                break
+            response, request = await self._ask("REGISTER", (*headers, *credentials), call_id, request.cseq.number + 1)
+        return response
+
+    async def _ask(
+        self, method: str, headers: Sequence[tuple[str, str]], call_id: str, cseq: int = 1
+    ) -> tuple[Response, Request]:
+        me = NameAddr(Uri.sip(self.user, self.domain))
+        transaction, effects = self.core.request(
+            method, Uri.sip("", self.domain), me, me, self.transport.flow_for(self.server), self.now(),
+            headers=headers, call_id=call_id, cseq=cseq,
+        )
+        request = next(e.message for e in effects if isinstance(e, Transmit) and isinstance(e.message, Request))
+        self._asked[transaction] = self._loop.create_future()
+        self.do(effects)
+        return await self._asked[transaction], request
+
+    # -- SDP
+
+    def sdp(self, direction: str) -> bytes:
+        host = self.transport.local.host
+        version = len(self._seen)         # grows with whatever is sent, as RFC 3264 §8 wants of a changed session
+        return (
+            f"v=0\r\no=- 1 {version} IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\n"
+            f"m=audio {self.rtp_port} RTP/AVP 8 0 101\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:0 PCMU/8000\r\n"
+            f"a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\na={direction}\r\n"
+        ).encode()
+
+    def answer_to(self, offer: bytes) -> bytes:
+        return self.sdp(_MIRROR[direction_of(offer)])
+
+    # -- the plumbing
+
+    def credentials(self, response: Response, request: Request) -> tuple[tuple[str, str], ...] | None:
+        return None if self._digest is None else self._digest.authorize(request, response)
+
+    def track(self, call: PhoneCall) -> None:
+        self._by_session[call.session] = call
+
+    def on_message(self, data: bytes, flow: Flow) -> None:
+        if isinstance(self.does, Dead):
+            return
+        message = parse(data)
+        self._note("in", message, data)
+        self.do(self.core.receive(message, flow, self.now()))
+
+    def on_failure(self, flow: Flow) -> None:
+        self.do(self.core.transport_failed(flow, self.now()))
+
+    def do(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Transmit(message=message, flow=flow):
+                    self._note("out", message, bytes(message))
+                    self.transport.send(bytes(message), flow)
+                case IncomingInvite(session=session):
+                    self._called(session)
+                case IncomingRequest(transaction=transaction, request=request):
+                    self.do(self.core.respond(transaction, self._yes(request), self.now()))
+                case RequestAnswered(transaction=transaction, response=response):
+                    self._asked.pop(transaction).set_result(response)
+                case _:
+                    self._by_session[effect.session].hear(effect)
+        if self._timer is not None:
+            self._timer.cancel()
+        due = self.core.next_timeout
+        self._timer = None if due is None else self._loop.call_at(due, self._timeout)
+
+    def _yes(self, request: Request) -> Response:
+        """To OPTIONS, and to REGISTER: a trunk that lets everybody in."""
+        bound = [("Contact", str(contact)) for contact in request.contacts] if request.method == "REGISTER" else []
+        return request.response(200, to_tag=self.core.new_tag(), headers=bound)
+
+    def _timeout(self) -> None:
+        self._timer = None
+        self.do(self.core.handle_timeout(self.now()))
+
+    def _called(self, session: InviteSession) -> None:
+        caller = session.invite.from_
+        call = PhoneCall(self, session, caller.uri.user, caller.display, session.offer)
+        self.calls.append(call)
+        self.track(call)
+        match self.does:
+            case Rejects(status=status, after=after):
+                self._later(after, call.reject, status)
+            case Answers(after=after, hangs_up_after=talk):
+                self._ring(call)
+                self._later(after, call.answer)
+                if talk is not None:
+                    self._later(after + talk, call.hang_up)
+            case _:
+                self._ring(call)
+
+    def _ring(self, call: PhoneCall) -> None:
+        call.rang_at = self.now()
+        call.rang.set()
+        self.do(call.session.progress(180, self.now()))
+
+    def _later(self, after: float, what: Callable[..., None], *arguments: object) -> None:
+        self._plans.add(self._loop.call_later(after, what, *arguments))
+
+    def _note(self, way: str, message: Request | Response, data: bytes) -> None:
+        if (way, data) not in self._seen:
+            self._seen.add((way, data))
+            step = message.method if isinstance(message, Request) else str(message.status)
+            self.ladders.setdefault(message.call_id, []).append(step)
+
+
+def direction_of(sdp: bytes) -> str:
+    found = _DIRECTION.search(sdp)
+    return found[1].decode() if found else "sendrecv"

@@ -1,0 +1,159 @@
+"""Tones as G.711 over RTP, and which tone it is that was heard: audio is checked by content, not by packet count."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import wave
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from b2bua.sip.effects import Address
+
+Samples = npt.NDArray[np.int16]
+
+RATE = 8000
+PACKET = 160                              # samples of 20 ms
+PCMU, PCMA = 0, 8
+NEAR = 20.0                               # Hz around the peak that count as the tone itself
+AUDIBLE = 200.0                           # root mean square below which there is only silence
+HEADER = struct.Struct("!BBHII")
+
+
+def tone(frequency: float, seconds: float, amplitude: float = 0.5) -> Samples:
+    at = np.arange(round(seconds * RATE)) / RATE
+    return (np.sin(2 * np.pi * frequency * at) * amplitude * 32767).astype(np.int16)
+
+
+def _decoded(payload_type: int) -> Samples:
+    """What each of the 256 code words means (ITU-T G.711)."""
+    words = np.arange(256)
+    if payload_type == PCMU:
+        words = ~words & 0xFF
+        segment, step = (words >> 4) & 7, words & 15
+        magnitude = ((2 * step + 33) << segment) - 33
+        return (np.where(words & 0x80, -magnitude, magnitude) * 4).astype(np.int16)
+    words = words ^ 0x55
+    segment, step = (words >> 4) & 7, words & 15
+    magnitude = np.where(segment == 0, 2 * step + 1, (2 * step + 33) << np.maximum(segment - 1, 0))
+    return (np.where(words & 0x80, magnitude, -magnitude) * 8).astype(np.int16)
+
+
+DECODED = {payload_type: _decoded(payload_type) for payload_type in (PCMU, PCMA)}
+
+
+def encode(samples: Samples, payload_type: int) -> bytes:
+    """The code word whose meaning is nearest to each sample."""
+    meanings = DECODED[payload_type].astype(np.int32)
+    order = np.argsort(meanings, kind="stable")
+    between = (meanings[order][1:] + meanings[order][:-1]) / 2
+    return order[np.searchsorted(between, samples)].astype(np.uint8).tobytes()
+
+
+def decode(payload: bytes, payload_type: int) -> Samples:
+    return DECODED[payload_type][np.frombuffer(payload, np.uint8)]
+
+
+def dominant(samples: Samples, rate: int = RATE) -> tuple[float, float]:
+    """The loudest frequency, and its share of all the energy: near 1 for a pure tone, (0, 0) for silence."""
+    if len(samples) < rate // 10 or np.sqrt(np.mean(samples.astype(float) ** 2)) < AUDIBLE:
+        return 0.0, 0.0
+    spectrum = np.abs(np.fft.rfft(samples.astype(float) * np.hanning(len(samples)))) ** 2
+    frequencies = np.fft.rfftfreq(len(samples), 1 / rate)
+    peak = float(frequencies[np.argmax(spectrum)])
+    near = np.abs(frequencies - peak) <= NEAR
+    return peak, float(spectrum[near].sum() / spectrum.sum())
+
+
+def read_wav(path: Path) -> tuple[Samples, int]:
+    """The first channel, and its rate."""
+    with wave.open(str(path), "rb") as file:
+        assert file.getsampwidth() == 2, "16 bits are expected"
+        samples = np.frombuffer(file.readframes(file.getnframes()), np.int16)
+        return samples[:: file.getnchannels()], file.getframerate()
+
+
+def write_wav(path: Path, samples: Samples) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes(samples.tobytes())
+
+
+class RtpTone(asyncio.DatagramProtocol):
+    """Sends a tone as RTP every 20 ms to `remote`, once that is known, and keeps what it hears."""
+
+    def __init__(self, frequency: float, payload_type: int = PCMA) -> None:
+        self.payload_type = payload_type
+        self.remote: Address | None = None
+        self.received: list[tuple[int, bytes]] = []          # sequence number, payload
+        self.sources: set[Address] = set()
+        self._words = encode(tone(frequency, 1.0), payload_type)      # whole periods when the frequency is whole
+        self._sequence = 0
+        self._transport: asyncio.DatagramTransport | None = None
+        self._enough = 0
+        self._heard_enough = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)
+
+    @property
+    def local(self) -> Address:
+        assert self._transport is not None
+        return Address(*self._transport.get_extra_info("sockname")[:2])
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        _, kind, sequence, _, _ = HEADER.unpack_from(data)
+        self.sources.add(Address(*addr[:2]))
+        if kind & 0x7F == self.payload_type:
+            self.received.append((sequence, data[HEADER.size:]))
+            if len(self.received) >= self._enough:
+                self._heard_enough.set()
+
+    async def hears(self, seconds: float) -> Samples:
+        """Forget what was heard, then hear so many seconds of audio."""
+        self.received.clear()
+        self._heard_enough.clear()
+        self._enough = round(seconds * RATE / PACKET)
+        await self._heard_enough.wait()
+        return self.heard()
+
+    def heard(self) -> Samples:
+        """All of it, in the order of sequence numbers (the tests are too short for them to wrap)."""
+        return decode(b"".join(payload for _, payload in sorted(self.received)), self.payload_type)
+
+    async def send(self) -> None:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        while True:
+            if self._transport is not None and self.remote is not None:
+                self._transport.sendto(self._packet(), self.remote)
+            self._sequence += 1
+            await asyncio.sleep(max(0.0, start + self._sequence * PACKET / RATE - loop.time()))
+
+    def _packet(self) -> bytes:
+        begin = self._sequence * PACKET % len(self._words)
+        header = HEADER.pack(0x80, self.payload_type, self._sequence & 0xFFFF, self._sequence * PACKET, 0x5157)
+        return header + self._words[begin : begin + PACKET]
+
+
+@asynccontextmanager
+async def rtp_tone(host: str, frequency: float, payload_type: int = PCMA) -> AsyncIterator[RtpTone]:
+    """An RTP endpoint at a free port of `host` that sounds while the block lasts."""
+    loop = asyncio.get_running_loop()
+    transport, stream = await loop.create_datagram_endpoint(
+        lambda: RtpTone(frequency, payload_type), local_addr=(host, 0)
+    )
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            sending = tasks.create_task(stream.send())
+            yield stream
+            sending.cancel()
+    finally:
+        transport.close()
