@@ -1,0 +1,293 @@
+"""The registrar: who a phone is (RFC 3261 §22) and where it is (§10.3)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from b2bua.cdr import ClientId
+from b2bua.control import RegisteredPhone
+from b2bua.directory import Directory, Extension
+from b2bua.sip.auth import DigestServer, Verdict
+from b2bua.sip.bindings import Binding, BindingPolicy, Bindings, Refused, Registered
+from b2bua.sip.effects import Address, Flow, Transport
+from b2bua.sip.fields import NameAddr
+from b2bua.sip.grammar import ParseError
+from b2bua.sip.message import Request, Response
+from b2bua.sip.throttle import Answer, AuthThrottle, Silence
+from b2bua.sip.uri import Uri
+
+HOSTS_KEPT: Final = 1.0         # seconds that the set of the phones' addresses is used before it is made anew
+MAX_HELD: Final = 1000          # answers to wrong passwords that wait for their time; more wrong ones get none
+
+ExtensionKey = tuple[ClientId, str]
+FlowTo = Callable[[Transport, Address], Flow | None]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """Answer with this status and these headers, after so many seconds.
+
+    Always 401: towards phones we are the user agent server that they call, not a proxy on the way (§22.2, §22.3).
+    """
+
+    headers: tuple[tuple[str, str], ...]
+    delay: float = 0.0
+    status: int = 401
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    response: Response
+    delay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBinding:
+    """A binding as it outlives the process; `payload` is JSON that only the registrar reads."""
+
+    client: ClientId
+    extension: str
+    key: str
+    expires_in: float
+    payload: str
+
+
+@dataclass(slots=True)
+class RegistrarCounters:
+    accepted: int = 0
+    challenged: int = 0
+    stale: int = 0
+    wrong: int = 0
+    silenced: int = 0
+    refused: int = 0            # authenticated, but against the registrar's rules
+    changes: int = 0            # of the bindings, so that a store knows when to save
+
+
+class Registrar:
+    """Holds bindings of the directory's extensions only, so that strangers cannot make it grow."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        digest: DigestServer,
+        *,
+        policy: BindingPolicy | None = None,
+        throttle: AuthThrottle | None = None,
+    ) -> None:
+        self.counters = RegistrarCounters()
+        self._directory = directory
+        self._digest = digest
+        self._policy = policy or BindingPolicy()
+        self._throttle = throttle or AuthThrottle()
+        self._bindings: dict[ExtensionKey, Bindings] = {}
+        self._by_connection: dict[tuple[Transport, int], set[ExtensionKey]] = {}
+        self._held_until: list[float] = []
+        self._hosts: set[str] = set()
+        self._hosts_until = 0.0
+
+    def use(self, directory: Directory) -> None:
+        """Another snapshot: extensions that are gone lose their bindings; a lower limit holds for new ones."""
+        self._directory = directory
+        kept = directory.extension
+        self._bindings = {key: bindings for key, bindings in self._bindings.items() if key in kept}
+        for key, bindings in self._bindings.items():
+            bindings.max_contacts = kept[key].max_contacts
+
+    # -- who is it
+
+    def hears(self, flow: Flow, now: float) -> bool:
+        """Whether this source is worth a transaction, before anything is known of the request."""
+        return not self._throttle.silent(flow.remote.host, "", now)
+
+    def knows(self, host: str, now: float) -> bool:
+        """Whether a registered phone is at this source address."""
+        if now >= self._hosts_until:
+            self._hosts = {binding.flow.remote.host for _, binding in self._live(now)}
+            self._hosts_until = now + HOSTS_KEPT
+        return host in self._hosts
+
+    def authenticate(self, request: Request, flow: Flow, now: float) -> Extension | Challenge | Silence:
+        source = flow.remote.host
+        credentials = self._digest.credentials(request)
+        login = credentials.username if credentials else ""
+        if self._throttle.silent(source, login, now):
+            self.counters.silenced += 1
+            return Silence()
+        if credentials is None:
+            self.counters.challenged += 1
+            self._throttle.challenged(source, now)
+            return Challenge(self._digest.challenges(source, now))
+        extension = self._directory.by_login.get(login)
+        known = extension.ha1 if extension else {}
+        match self._digest.verify(credentials, request, known, source, now):
+            case Verdict.ACCEPTED:
+                assert extension is not None
+                self._throttle.succeeded(source, login, now)
+                return extension
+            case Verdict.STALE:
+                self.counters.stale += 1
+                self._throttle.challenged(source, now)
+                return Challenge(self._digest.challenges(source, now, stale=True))
+            case Verdict.WRONG:
+                return self._wrong(source, login, now)
+            case unknown:
+                assert_never(unknown)
+
+    def _wrong(self, source: str, login: str, now: float) -> Challenge | Silence:
+        self.counters.wrong += 1
+        log.info("wrong password", extra={"source": source, "login": login[:64]})
+        match self._throttle.failed(source, login, now):
+            case Answer(delay) if self._may_hold(now + delay, now):
+                return Challenge(self._digest.challenges(source, now), delay)
+            case _:
+                self.counters.silenced += 1
+                return Silence()
+
+    def _may_hold(self, until: float, now: float) -> bool:
+        if len(self._held_until) >= MAX_HELD:
+            self._held_until = [at for at in self._held_until if at > now]
+        if len(self._held_until) >= MAX_HELD:
+            return False
+        self._held_until.append(until)
+        return True
+
+    # -- where is it
+
+    def register(self, request: Request, flow: Flow, now: float, to_tag: str) -> Reply | Silence:
+        """The answer to a REGISTER, after its delay; or none."""
+        match self.authenticate(request, flow, now):
+            case Silence() as silence:
+                return silence
+            case Challenge(headers, delay, status):
+                return Reply(request.response(status, to_tag=to_tag, headers=headers), delay)
+            case extension:
+                return Reply(self._bind(extension, request, flow, now, to_tag))
+
+    def _bind(self, extension: Extension, request: Request, flow: Flow, now: float, to_tag: str) -> Response:
+        if not _is_own(extension, request):
+            self.counters.refused += 1
+            return request.response(403, "Not Your Extension", to_tag=to_tag)
+        key = extension.client, extension.number
+        bindings = self._bindings.get(key) or Bindings(extension.max_contacts)
+        match bindings.register(request, flow, now, self._policy):
+            case Refused(status, reason, headers):
+                self.counters.refused += 1
+                return request.response(status, reason, to_tag=to_tag, headers=headers)
+            case Registered(contacts, removed):
+                self.counters.accepted += 1
+                self._keep(key, bindings, contacts)
+                if removed or any(binding.updated_at == now for binding in contacts):
+                    self.counters.changes += 1
+                answer = [("Contact", binding.contact(now)) for binding in contacts]
+                return request.response(200, to_tag=to_tag, headers=answer)
+
+    def _keep(self, key: ExtensionKey, bindings: Bindings, contacts: Iterable[Binding]) -> None:
+        contacts = list(contacts)
+        if not contacts:
+            self._bindings.pop(key, None)
+            return
+        self._bindings[key] = bindings
+        for binding in contacts:
+            if binding.flow.connection:
+                connection = binding.flow.transport, binding.flow.connection
+                self._by_connection.setdefault(connection, set()).add(key)
+
+    def flow_gone(self, flow: Flow) -> None:
+        """A stream connection ended; a datagram that bounced changes nothing, the phone may just be restarting."""
+        for key in self._by_connection.pop((flow.transport, flow.connection), ()):
+            bindings = self._bindings.get(key)
+            if bindings is not None:
+                bindings.drop_connection(flow)
+                self.counters.changes += 1
+
+    def lookup(self, key: ExtensionKey, now: float) -> list[Binding]:
+        """Where to ring an extension, the best first."""
+        bindings = self._bindings.get(key)
+        return bindings.contacts(now) if bindings else []
+
+    def phones(self, now: float) -> list[RegisteredPhone]:
+        return [
+            RegisteredPhone(client, number, str(binding.uri), binding.user_agent, round(binding.expires_at - now))
+            for (client, number), binding in self._live(now)
+        ]
+
+    def _live(self, now: float) -> Iterator[tuple[ExtensionKey, Binding]]:
+        return ((key, binding) for key, bindings in self._bindings.items() for binding in bindings.contacts(now))
+
+    # -- across restarts
+
+    def snapshot(self, now: float) -> tuple[StoredBinding, ...]:
+        """What is worth keeping: a phone behind a NAT cannot be reached by a new connection."""
+        return tuple(
+            StoredBinding(client, number, str(binding.uri), binding.expires_at - now, _payload(binding, now))
+            for (client, number), binding in self._live(now)
+            if not (binding.behind_nat and binding.flow.transport.reliable)
+        )
+
+    def restore(self, stored: Iterable[StoredBinding], now: float, flow_to: FlowTo) -> int:
+        """How many came back; what does not fit the directory or cannot be read is left out."""
+        restored = 0
+        for one in stored:
+            extension = self._directory.extension.get((one.client, one.extension))
+            if extension is None or one.expires_in <= 0:
+                continue
+            binding = _restored(one, now, flow_to)
+            if binding is None:
+                log.warning("stored binding unreadable", extra={"client": one.client, "extension": one.extension})
+                continue
+            key = one.client, one.extension
+            self._bindings.setdefault(key, Bindings(extension.max_contacts)).restore(binding)
+            restored += 1
+        return restored
+
+
+def _is_own(extension: Extension, request: Request) -> bool:
+    """A phone may register the extension that it logged in as, under its number or its login (§10.3 step 3)."""
+    user = request.to.uri.user
+    return user in (extension.number, extension.login, extension.login.partition("@")[0])
+
+
+def _payload(binding: Binding, now: float) -> str:
+    flow = binding.flow
+    return json.dumps(
+        {
+            "contact": binding.contact(binding.updated_at),
+            "transport": flow.transport.value,
+            "remote": [flow.remote.host, flow.remote.port] if not flow.connection else None,
+            "behind_nat": binding.behind_nat,
+            "call_id": binding.call_id,
+            "cseq": binding.cseq,
+            "user_agent": binding.user_agent,
+            "age": now - binding.updated_at,
+        }
+    )
+
+
+def _restored(stored: StoredBinding, now: float, flow_to: FlowTo) -> Binding | None:
+    try:
+        fields = json.loads(stored.payload)
+        contact = NameAddr.parse(fields["contact"])
+        transport = Transport(fields["transport"])
+        host, port = fields["remote"] or (contact.uri.host, contact.uri.port or transport.default_port)
+        flow = flow_to(transport, Address(str(host), int(port)))
+        return None if flow is None else Binding(
+            uri=Uri.parse(str(contact.uri)),
+            flow=flow,
+            behind_nat=bool(fields["behind_nat"]),
+            expires_at=now + stored.expires_in,
+            updated_at=now - float(fields["age"]),
+            call_id=str(fields["call_id"]),
+            cseq=int(fields["cseq"]),
+            q=contact.q,
+            user_agent=str(fields["user_agent"]),
+            instance=contact.params.get("+sip.instance", "").strip('"'),
+            reg_id=contact.params.get("reg-id", ""),
+        )
+    except (ParseError, ValueError, KeyError, TypeError):
+        return None

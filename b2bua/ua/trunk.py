@@ -1,0 +1,243 @@
+"""A trunk at work: registered or pinged by a task of its own, up or down, its names resolved ahead of the calls."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterable, Sequence
+from random import Random
+from typing import Final, Protocol
+
+from b2bua.control import TrunkState
+from b2bua.directory import Trunk
+from b2bua.net.resolver import Resolver, Target
+from b2bua.sip.auth import DigestClient
+from b2bua.sip.effects import Address, Flow, Transport
+from b2bua.sip.fields import NameAddr
+from b2bua.sip.headers import Headers
+from b2bua.sip.message import Response
+from b2bua.sip.registration import (
+    Account,
+    Failed,
+    Registered,
+    Registration,
+    RegistrationEffect,
+    SendRegister,
+    Unregistered,
+)
+from b2bua.sip.uri import Uri
+
+PING_EVERY: Final = 30.0                # seconds between two OPTIONS; ±10 %
+PING_WHEN_DOWN: Final = 10.0            # after one that got no answer
+RESOLVE_EVERY: Final = 60.0             # the resolver's cache knows the TTL; this is only how often it is asked
+ADDRESS_KEPT: Final = 3600.0            # a name that shows other addresses each time keeps those that it showed lately
+FAULT_PAUSE: Final = 30.0
+MAX_PINGED: Final = 4                   # addresses of one trunk
+
+log = logging.getLogger(__name__)
+
+
+class Sources(Protocol):
+    def learn(self, line: TrunkLine, hosts: frozenset[str]) -> None:
+        """These are all the addresses that the trunk's calls may come from now, beside its networks."""
+        ...
+
+
+class Requester(Protocol):
+    """What a trunk needs of the user agent."""
+
+    async def request(
+        self,
+        method: str,
+        uri: Uri,
+        *,
+        from_: NameAddr,
+        to: NameAddr,
+        destination: Sequence[Target],
+        headers: Sequence[tuple[str, str]] = (),
+        call_id: str | None = None,
+        cseq: int | None = None,
+    ) -> Response:
+        """The final response; a 408 or 503 of its own making when none came."""
+        ...
+
+    def flow_to(self, transport: Transport, remote: Address) -> Flow | None: ...
+
+    def now(self) -> float: ...
+
+
+class TrunkLine:
+    """One trunk at work. `up` says whether calls can be expected to get through; calls may be tried all the same."""
+
+    def __init__(
+        self, trunk: Trunk, requester: Requester, resolver: Resolver, random: Random, sources: Sources
+    ) -> None:
+        self.trunk = trunk
+        self.digest = DigestClient(trunk.user, trunk.password, random)
+        # The user part of our Contact there: the operator sends our calls to it, so it must not be guessable.
+        self.token = f"t{random.getrandbits(96):024x}"
+        self.targets: list[Target] = []             # where calls go out, the best first
+        self._up = False
+        self._detail = "not tried yet"
+        self._until: float | None = None            # of the registration
+        self._sources = sources
+        self._requester = requester
+        self._resolver = resolver
+        self._random = random
+        self._seen: dict[str, float] = {}
+        self._resolve_at = 0.0
+        self._nowhere = ""                          # why there are no targets
+        self._stop = asyncio.Event()
+
+    @property
+    def transport(self) -> Transport:
+        return Transport(self.trunk.transport)
+
+    @property
+    def domain(self) -> str:
+        return self.trunk.domain or self.trunk.host
+
+    @property
+    def aor(self) -> Uri:
+        """Who we are there: calls go out from this address unless they show a number."""
+        return Uri.sip(self.trunk.user, self.domain)
+
+    @property
+    def up(self) -> bool:
+        return self._up and (self._until is None or self._requester.now() < self._until)
+
+    def state(self, now: float) -> TrunkState:
+        left = f" for {self._until - now:.0f} s" if self._until is not None and self._until > now else ""
+        return TrunkState(self.trunk.client, self.trunk.name, self.up, self._detail + left)
+
+    def stop(self) -> None:
+        """Unregister and end."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Until `stop`. A fault of ours is this trunk's alone: logged, and tried again."""
+        while not self._stop.is_set():
+            try:
+                await (self._keep_registered() if self.trunk.register else self._keep_pinging())
+            except Exception:
+                log.exception("trunk fault", extra={"client": self.trunk.client, "trunk": self.trunk.name})
+                self._set(up=False, detail="fault, see the log")
+                await self._stopped_within(FAULT_PAUSE)
+
+    # -- registered
+
+    async def _keep_registered(self) -> None:
+        await self._resolve()
+        registrar = Uri.sip("", self.domain)
+        machine = Registration(Account(registrar, self.aor), self._contact(), self.digest, self._random)
+        await self._perform(machine.start(self._requester.now()), machine)
+        while not await self._stopped_within((machine.next_timeout or 0.0) - self._requester.now()):
+            await self._resolve()
+            machine.contact = self._contact()
+            await self._perform(machine.handle_timeout(self._requester.now()), machine)
+        await self._perform(machine.stop(self._requester.now()), machine)
+
+    async def _perform(self, effects: list[RegistrationEffect], machine: Registration) -> None:
+        left = deque(effects)
+        while left:
+            match left.popleft():
+                case SendRegister() as register:
+                    left += machine.response(await self._send_register(register), self._requester.now())
+                case Registered(until):
+                    self._set(up=True, detail="registered", until=until)
+                case Failed(reason, _, still_registered) if still_registered:
+                    self._set(up=True, detail=f"{reason}, still registered", until=machine.registered_until)
+                case Failed(reason):
+                    self._set(up=False, detail=reason)
+                case Unregistered():
+                    self._set(up=False, detail="unregistered")
+
+    async def _send_register(self, register: SendRegister) -> Response:
+        aor = NameAddr(self.aor)
+        targets = self.targets
+        if register.uri.host.lower() != self.domain.lower():        # redirected
+            targets = await self._resolver.resolve(register.uri.host, register.uri.port, self.transport)
+        response = Response(503, self._nowhere, Headers())
+        for target in targets:
+            response = await self._requester.request(
+                "REGISTER", register.uri, from_=aor, to=aor, destination=(target,), headers=register.headers,
+                call_id=register.call_id, cseq=register.cseq,
+            )   # fmt: skip
+            if response.status not in (408, 503):
+                self._prefer({target})
+                break
+        return response
+
+    def _contact(self) -> Uri:
+        params = {} if self.transport is Transport.UDP else {"transport": self.transport.value.lower()}
+        flow = self._requester.flow_to(*self.targets[0]) if self.targets else None
+        local = flow.local if flow is not None else Address("0.0.0.0", self.transport.default_port)  # noqa: S104
+        return Uri.sip(self.token, local.host, local.port, params)
+
+    # -- known by address
+
+    async def _keep_pinging(self) -> None:
+        pause = 0.0
+        while not await self._stopped_within(pause):
+            await self._resolve()
+            answered = await self._ping_all()
+            if not self.targets:
+                self._set(up=False, detail=self._nowhere)
+            else:
+                self._prefer(answered)
+                self._set(up=bool(answered), detail="answers OPTIONS" if answered else "no answer to OPTIONS")
+            pause = (PING_EVERY if answered else PING_WHEN_DOWN) * self._random.uniform(0.9, 1.1)
+
+    async def _ping_all(self) -> set[Target]:
+        answered: set[Target] = set()
+        async with asyncio.TaskGroup() as pings:
+            for target in self.targets[:MAX_PINGED]:
+                pings.create_task(self._ping(target, answered), name=f"ping {target[1].host}")
+        return answered
+
+    async def _ping(self, target: Target, answered: set[Target]) -> None:
+        uri = Uri.sip("", self.domain)
+        response = await self._requester.request(
+            "OPTIONS", uri, from_=NameAddr(self.aor), to=NameAddr(uri), destination=(target,)
+        )
+        if response.status not in (408, 503):       # any other answer, a refusal too, comes from somebody alive
+            answered.add(target)
+
+    # -- both
+
+    async def _resolve(self) -> None:
+        """Names are looked up here and kept, so that no call waits for the DNS."""
+        now = self._requester.now()
+        if now < self._resolve_at and self.targets:
+            return
+        found = await self._resolver.resolve(self.trunk.host, self.trunk.port, self.transport)
+        spoken = [target for target in found if self._requester.flow_to(*target) is not None]
+        self._nowhere = f"{self.trunk.transport} is not spoken here" if found else f"no address for {self.trunk.host}"
+        self._resolve_at = now + RESOLVE_EVERY
+        self._seen |= {address.host: now for _, address in found}
+        self._seen = {host: at for host, at in self._seen.items() if now - at < ADDRESS_KEPT}
+        self._sources.learn(self, frozenset(self._seen))
+        if spoken:
+            order = {target: place for place, target in enumerate(self.targets)}
+            self.targets = sorted(spoken, key=lambda target: order.get(target, len(order)))
+
+    def _prefer(self, good: Iterable[Target]) -> None:
+        good = set(good)
+        self.targets.sort(key=lambda target: target not in good)
+
+    def _set(self, *, up: bool, detail: str, until: float | None = None) -> None:
+        if up != self.up:
+            log.info(
+                "trunk %s", "up" if up else "down",
+                extra={"client": self.trunk.client, "trunk": self.trunk.name, "detail": detail},
+            )   # fmt: skip
+        self._up, self._detail, self._until = up, detail, until
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self._stop.wait()
+        except TimeoutError:
+            return self._stop.is_set()
+        return True

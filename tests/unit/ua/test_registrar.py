@@ -1,0 +1,223 @@
+"""The registrar as phones and strangers meet it."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from b2bua.cdr import ClientId
+from b2bua.directory import Directory, Extension
+from b2bua.sip import throttle
+from b2bua.sip.auth import DigestClient, DigestPolicy, DigestServer, Unanswerable, ha1
+from b2bua.sip.effects import Address, Flow, Transport
+from b2bua.sip.headers import Headers
+from b2bua.sip.message import Request, Response
+from b2bua.sip.throttle import Silence
+from b2bua.sip.uri import Uri
+from b2bua.ua import registrar as registrar_module
+from b2bua.ua.registrar import Challenge, Registrar, Reply, StoredBinding
+
+FIRM = ClientId("firm")
+HERE = Address("192.0.2.1", 5060)
+PHONE = Flow(Transport.UDP, HERE, Address("192.0.2.7", 5060))
+REALM = "smartswitch"
+DIGEST = DigestServer(DigestPolicy(REALM), b"key")
+
+
+def extension(number: str, login: str = "", client: str = "firm") -> Extension:
+    login = login or f"{client}-{number}"
+    return Extension(ClientId(client), number, login, {"MD5": ha1("MD5", login, REALM, f"pw-{login}")})
+
+
+OFFICE = Directory(extensions=(extension("101"), extension("102"), extension("101", client="other")))
+
+
+def registrar(directory: Directory = OFFICE) -> Registrar:
+    return Registrar(directory, DIGEST)
+
+
+class Phone:
+    """Sends REGISTER as phones do: bare, then with the answer to the challenge."""
+
+    def __init__(
+        self, login: str = "firm-101", password: str = "", flow: Flow = PHONE, user: str = "101", contact: str = ""
+    ) -> None:
+        self.digest = DigestClient(login, password or f"pw-{login}", Random(1))
+        self.flow = flow
+        self.user = user
+        self.contact = contact or f"<sip:{user}@{flow.remote.host}:{flow.remote.port}>"
+        self.cseq = 0
+
+    def request(self, *headers: tuple[str, str], method: str = "REGISTER", uri: str = "sip:pbx.test") -> Request:
+        self.cseq += 1
+        address = self.flow.remote
+        fields = [
+            ("Via", f"SIP/2.0/UDP {address.host}:{address.port};branch=z9hG4bK{self.cseq};rport"),
+            ("From", f"<sip:{self.user}@pbx.test>;tag=1"),
+            ("To", f"<sip:{self.user}@pbx.test>"),
+            ("Call-ID", f"{self.user}@{address.host}"),
+            ("CSeq", f"{self.cseq} {method}"),
+            ("Contact", self.contact),
+            ("User-Agent", "Test phone"),
+            *headers,
+        ]
+        return Request(method, Uri.parse(uri), Headers(fields))
+
+    def register(self, at: Registrar, now: float = 0.0, *headers: tuple[str, str]) -> Response:
+        bare = self.request(*headers)
+        first = at.register(bare, self.flow, now, "tag")
+        assert isinstance(first, Reply)
+        signed = self.digest.answer(first.response, bare)
+        assert not isinstance(signed, Unanswerable)
+        second = at.register(self.request(*headers, *signed), self.flow, now, "tag")
+        assert isinstance(second, Reply)
+        return second.response
+
+
+def test_a_phone_registers_and_is_found() -> None:
+    office = registrar()
+    response = Phone().register(office)
+    assert (response.status, response.to_tag) == (200, "tag")
+    assert response.headers.get_all("Contact") == ["<sip:101@192.0.2.7:5060>;expires=3600"]
+    (binding,) = office.lookup((FIRM, "101"), 10.0)
+    assert (str(binding.uri), binding.reach) == ("sip:101@192.0.2.7:5060", PHONE)
+    (shown,) = office.phones(10.0)
+    assert (shown.client, shown.extension, shown.user_agent, shown.expires_in) == (FIRM, "101", "Test phone", 3590)
+    assert office.lookup((FIRM, "102"), 10.0) == []
+    assert office.lookup((ClientId("other"), "101"), 10.0) == []
+
+
+@pytest.mark.parametrize("user", ["101", "firm-101"])
+def test_to_may_name_the_number_or_the_login(user: str) -> None:
+    assert Phone(user=user).register(registrar()).status == 200
+
+
+@pytest.mark.parametrize("user", ["102", "other-101", "nobody"])
+def test_nobody_registers_for_somebody_else(user: str) -> None:
+    office = registrar()
+    assert Phone(user=user).register(office).status == 403
+    assert office.phones(0.0) == []
+
+
+def test_what_the_rules_refuse_is_refused_with_its_headers() -> None:
+    response = Phone().register(registrar(), 0.0, ("Expires", "5"))
+    assert (response.status, response.headers.get("Min-Expires")) == (423, "60")
+
+
+def test_the_first_answer_is_401_also_to_an_invite() -> None:
+    phone, office = Phone(), registrar()
+    challenge = office.authenticate(phone.request(method="INVITE", uri="sip:102@pbx.test"), PHONE, 0.0)
+    assert isinstance(challenge, Challenge)
+    assert (challenge.status, challenge.delay, challenge.headers[0][0]) == (401, 0.0, "WWW-Authenticate")
+
+
+def test_an_authenticated_invite_tells_the_extension() -> None:
+    phone, office = Phone(), registrar()
+    bare = phone.request(method="INVITE", uri="sip:102@pbx.test")
+    challenge = office.authenticate(bare, PHONE, 0.0)
+    assert isinstance(challenge, Challenge)
+    signed = phone.digest.answer(bare.response(401, headers=challenge.headers), bare)
+    assert not isinstance(signed, Unanswerable)
+    again = phone.request(*signed, method="INVITE", uri="sip:102@pbx.test")
+    assert office.authenticate(again, PHONE, 0.0) == OFFICE.by_login["firm-101"]
+
+
+def attempts(office: Registrar, phone: Phone, count: int, now: float = 0.0) -> list[float | None]:
+    """The delays of so many answers to a wrong password; None is silence."""
+    delays: list[float | None] = []
+    for _ in range(count):
+        challenge = DIGEST.challenges(phone.flow.remote.host, now)
+        bare = phone.request()
+        signed = DigestClient(phone.digest.username, phone.digest.password, Random(2)).answer(
+            Response(401, None, Headers(challenge)), bare
+        )
+        assert not isinstance(signed, Unanswerable)
+        reply = office.register(phone.request(*signed), phone.flow, now, "tag")
+        delays.append(reply.delay if isinstance(reply, Reply) else None)
+    return delays
+
+
+@pytest.mark.parametrize("login", ["firm-101", "nobody"])
+def test_a_wrong_password_is_answered_slower_and_slower_and_then_not_at_all(login: str) -> None:
+    office = registrar()
+    delays = attempts(office, Phone(login, "guess"), throttle.PAIR_FAILURES + 2)
+    assert delays[:6] == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
+    assert delays[-3:] == [None, None, None]
+    assert office.register(Phone(login, "guess").request(), PHONE, 0.0, "tag") != Silence()     # other phones there
+    assert office.counters.wrong == throttle.PAIR_FAILURES
+
+
+def test_a_scanner_is_not_even_worth_a_transaction() -> None:
+    office, scanner = registrar(), PHONE._replace(remote=Address("198.51.100.66", 5060))
+    for number in range(throttle.SOURCE_FAILURES):
+        attempts(office, Phone(f"user{number}", "guess", scanner), 1)
+    assert not office.hears(scanner, 0.0)
+    assert office.hears(PHONE, 0.0)
+    assert office.register(Phone(flow=scanner).request(), scanner, 0.0, "tag") == Silence()
+
+
+def test_delayed_answers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registrar_module, "MAX_HELD", 3)
+    office = registrar()
+    phones = [Phone("firm-101", "guess", PHONE._replace(remote=Address(f"192.0.2.{n}", 5060))) for n in range(10, 15)]
+    assert [attempts(office, phone, 1)[0] for phone in phones] == [0.5, 0.5, 0.5, None, None]
+    assert attempts(office, phones[4], 1, now=5.0) == [1.0]
+
+
+def test_a_malformed_authorization_is_challenged_like_none() -> None:
+    office = registrar()
+    reply = office.register(Phone().request(("Authorization", "Digest username=,,")), PHONE, 0.0, "tag")
+    assert isinstance(reply, Reply)
+    assert reply.response.status == 401
+
+
+def test_a_new_directory_drops_who_is_gone_and_keeps_the_others() -> None:
+    office = registrar()
+    Phone().register(office)
+    Phone("firm-102", user="102").register(office)
+    office.use(Directory(extensions=(extension("102"), extension("103"))))
+    assert [phone.extension for phone in office.phones(0.0)] == ["102"]
+    assert Phone("firm-103", user="103").register(office).status == 200
+
+
+def test_a_lost_connection_is_forgotten_only_with_its_phone() -> None:
+    office = registrar()
+    behind_nat = Flow(Transport.TCP, HERE, Address("203.0.113.9", 40000), 3)
+    assert Phone(flow=behind_nat, contact="<sip:101@10.0.0.7;transport=tcp>").register(office).status == 200
+    office.flow_gone(behind_nat._replace(connection=4))
+    assert len(office.phones(0.0)) == 1
+    office.flow_gone(behind_nat)
+    assert office.phones(0.0) == []
+
+
+def test_bindings_survive_a_restart() -> None:
+    before = registrar()
+    Phone().register(before, 0.0)
+    stored = before.snapshot(100.0)
+    after = registrar()
+    assert after.restore(stored, 7000.0, lambda transport, remote: Flow(transport, HERE, remote)) == 1
+    (old,), (new,) = before.lookup((FIRM, "101"), 100.0), after.lookup((FIRM, "101"), 7000.0)
+    assert (new.uri, new.reach, new.user_agent, new.call_id) == (old.uri, old.reach, old.user_agent, old.call_id)
+    assert new.expires_at - 7000.0 == pytest.approx(3500.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"payload": "{"}, {"payload": "{}"}, {"payload": "[]"}, {"extension": "999"}, {"expires_in": 0.0}],
+)
+def test_a_stored_binding_that_makes_no_sense_is_left_out(change: dict[str, Any]) -> None:
+    before, after = registrar(), registrar()
+    Phone().register(before)
+    (good,) = before.snapshot(0.0)
+    bad = StoredBinding(**{name: change.get(name, getattr(good, name)) for name in StoredBinding.__slots__})
+    assert after.restore([bad, good], 0.0, lambda transport, remote: Flow(transport, HERE, remote)) == 1
+
+
+def test_the_address_of_a_registered_phone_is_known_within_seconds() -> None:
+    office = registrar()
+    assert not office.knows(PHONE.remote.host, 0.0)
+    Phone().register(office, 0.0)
+    assert office.knows(PHONE.remote.host, 60.0)
+    assert not office.knows("198.51.100.66", 60.0)
