@@ -52,7 +52,7 @@ class StepDialler:
     async def _phones_of(self, extension: Extension) -> list[tuple[Uri, Flow]]:
         if extension.address is None:
             bindings = self._registrar.lookup(_key(extension), self._agent.now())
-            return [(binding.uri, binding.flow) for binding in bindings]
+            return [(binding.uri, binding.reach) for binding in bindings]
         uri = Uri.parse(extension.address)
         transport = Transport(uri.transport.upper()) if uri.transport else None
         for found, remote in await self._resolver.resolve(uri.host, uri.port, transport):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +13,8 @@ from b2bua.calls.call import CallInProgress
 from b2bua.calls.errands import Errands
 from b2bua.cdr import CallId, ClientId
 from b2bua.media.plane import MediaSession
-from b2bua.recording.archive import Failed, Finished, NotRecorded, Outcome, new_recording_id
+from b2bua.recording.archive import new_recording_id
+from b2bua.recording.recorder import Failed, Finished, NotRecorded, Outcome
 
 log = structlog.get_logger(__name__)
 
@@ -20,56 +22,69 @@ log = structlog.get_logger(__name__)
 class RecordingBooks(Protocol):
     """Where it is written down which recordings there are (the store)."""
 
-    async def begin(self, id: str, call: CallId, client: ClientId, path: str) -> None: ...  # noqa: A002
+    async def begin(self, recording: str, call: CallId, client: ClientId, started_at: datetime) -> None: ...
 
-    async def finished(self, id: str, seconds: float, size: int) -> None: ...  # noqa: A002
+    async def finished(self, recording: str, path: str, seconds: float, size: int) -> None: ...
 
-    async def failed(self, id: str, why: str) -> None: ...  # noqa: A002
+    async def failed(self, recording: str, problem: str) -> None: ...
 
 
 class RecordingArchive(Protocol):
     """Who makes the MP3 (b2bua.recording.archive)."""
 
-    async def finish(self, recording_id: str) -> Outcome: ...
+    async def finish(self, recording: str) -> Outcome: ...
 
-    def relative_path(self, recording_id: str) -> Path: ...
+    async def recover(self, live: Collection[str]) -> Mapping[str, Outcome]: ...
 
 
 class Recordings:
     """Begins a recording with the talk, and has it finished after the call, beside all calls."""
 
     def __init__(
-        self, archive: RecordingArchive, books: RecordingBooks, errands: Errands, when_settled: Callable[[str], None]
+        self,
+        directory: Path,
+        archive: RecordingArchive,
+        books: RecordingBooks,
+        errands: Errands,
+        settled: Callable[[str], None],
     ) -> None:
+        self._directory = directory
         self._archive = archive
         self._books = books
         self._errands = errands
-        self._when_settled = when_settled      # the CRM's note waits for the file
+        self._settled = settled                # the CRM's note waits for the file
+        self._live: set[str] = set()
 
     def begin(self, call: CallInProgress, media: MediaSession) -> None:
-        call.recording = new_recording_id()
-        media.record(call.recording)
-        path = str(self._archive.relative_path(call.recording))
-        self._errands.start("note a recording", self._books.begin(call.recording, call.id, call.client, path))
+        recording = call.recording = new_recording_id()
+        self._live.add(recording)
+        media.record(recording)
+        known = self._books.begin(recording, call.id, call.client, call.started_at)
+        self._errands.start("note a recording", known)
 
     def finish(self, call: CallInProgress) -> None:
-        """The call is over and its media session closed."""
+        """The call is over and its media session closed: the raw file is whole."""
         if call.recording is not None:
-            self._errands.start("finish a recording", self._finish(call.recording))
+            self._errands.start("finish a recording", self._finish(call, call.recording))
 
-    async def _finish(self, recording: str) -> None:
+    async def recover(self) -> None:
+        """What a crash has left: finished now, as if its call had just ended."""
+        for recording, outcome in (await self._archive.recover(self._live)).items():
+            await self._settle(recording, outcome)
+
+    async def _finish(self, call: CallInProgress, recording: str) -> None:
         try:
-            await self.settle(recording, await self._archive.finish(recording))
+            outcome = await self._archive.finish(recording)
+            # Again, should the first time have failed: twice is once.
+            await self._books.begin(recording, call.id, call.client, call.started_at)
+            await self._settle(recording, outcome)
         finally:
-            self._when_settled(recording)
+            self._live.discard(recording)
 
-    async def settle(self, recording: str, outcome: Outcome) -> None:
-        """Write down what became of it."""
+    async def _settle(self, recording: str, outcome: Outcome) -> None:
         match outcome:
-            case Finished(seconds=seconds, size=size):
-                await self._books.finished(recording, seconds, size)
-            case NotRecorded(why=why):
+            case Finished(path=path, seconds=seconds, size=size):
+                await self._books.finished(recording, str(path.relative_to(self._directory)), seconds, size)
+            case NotRecorded(why=why) | Failed(why=why):
                 await self._books.failed(recording, why)
-            case Failed(why=why):
-                log.error("recording failed", recording=recording, why=why, remedy="the raw file is kept: see docs")
-                await self._books.failed(recording, why)
+        self._settled(recording)

@@ -52,9 +52,9 @@ class Journal(Protocol):
 
 
 class Books(Protocol):
-    """Where the directory comes from."""
+    """Where the directory comes from, and its generation."""
 
-    async def load(self) -> Directory: ...
+    async def load(self) -> tuple[Directory, int]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Switchboard:
 
     def admit(self, request: Request, flow: Flow) -> bool:
         """Asked before any state exists: scanners, and whoever guessed too often, get silence."""
-        if self._trunks.match(request, flow) is not None:
+        if self._trunks.knows(flow.remote.host):
             return True
         if request.method == "OPTIONS" and not self._registrar.knows(flow.remote.host, self._agent.now()):
             return False
@@ -342,7 +342,7 @@ class Switchboard:
 
     async def settings_changed(self) -> None:
         """Swap the snapshot; calls in progress keep theirs."""
-        directory = await self._books.load()
+        directory, _ = await self._books.load()
         self.directory = directory
         self._registrar.use(directory)
         self._trunks.use(directory)

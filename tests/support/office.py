@@ -79,8 +79,8 @@ class FakeBooks:
         self.writes.extend(writes)
         self.news.set()
 
-    async def load(self) -> Directory:
-        return self.directory
+    async def load(self) -> tuple[Directory, int]:
+        return self.directory, 1
 
 
 @dataclass
