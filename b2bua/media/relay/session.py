@@ -1,0 +1,137 @@
+"""One call's sockets in the relay: two sides, for each a port for RTP and one for RTCP."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from b2bua.media.raw import CALLEE, CALLER
+from b2bua.media.relay import wire
+from b2bua.media.relay.latch import ControlLatch, Latch, Source
+from b2bua.media.relay.ports import PortPair
+from b2bua.media.relay.stats import Reception
+from b2bua.media.relay.tapes import Tape
+from b2bua.sdp.session import is_voice
+
+
+class Port:
+    """One socket, whom it believes and sends to, and the port of the other side. RTCP has no `reception`."""
+
+    __slots__ = ("dropped", "fd", "kind", "latch", "muted", "payload_type", "peer", "reads_before", "receive",
+                 "reception", "send", "tape", "voice")  # fmt: skip
+
+    def __init__(self, sock: socket.socket, latch: Latch | ControlLatch,
+                 reception: Reception | None = None, kind: int = 0) -> None:
+        self.fd = sock.fileno()
+        # Bound once: an attribute less to look up for every packet.
+        self.receive: Callable[[bytearray], tuple[int, Any]] = sock.recvfrom_into
+        self.send: Callable[[memoryview, Source], int] = sock.sendto
+        self.latch = latch
+        self.reception = reception
+        self.kind = kind                            # of a record in a raw recording
+        self.peer: Port = self
+        self.tape: Tape | None = None
+        self.dropped = 0
+        self.payload_type = -1                      # of the last voice packet
+        self.voice: frozenset[int] = frozenset()
+        self.muted = False
+        self.reads_before = 0
+
+    @property
+    def reads(self) -> int:
+        packets = self.reception.packets if self.reception is not None else 0
+        return packets + self.latch.foreign + self.dropped
+
+    def sounds(self, payload_type: int) -> None:
+        """Another payload type than in the last packet."""
+        if payload_type in self.voice:
+            self.payload_type = payload_type
+
+
+class Session:
+    """Two sides joined; index 0 is the caller, 1 the callee."""
+
+    __slots__ = ("_codecs", "_on_hold", "number", "pairs", "recorded", "rtcp", "rtp", "tape", "watched_since")
+
+    def __init__(self, number: int, pairs: tuple[PortPair, PortPair]) -> None:
+        self.number = number
+        self.pairs = pairs
+        latches = Latch(), Latch()
+        self.rtp = (Port(pairs[0].rtp, latches[0], Reception(), CALLER),
+                    Port(pairs[1].rtp, latches[1], Reception(), CALLEE))
+        self.rtcp = (Port(pairs[0].rtcp, ControlLatch(latches[0])), Port(pairs[1].rtcp, ControlLatch(latches[1])))
+        for caller, callee in (self.rtp, self.rtcp):
+            caller.peer, callee.peer = callee, caller
+        self.watched_since: float | None = None
+        self.tape: Tape | None = None
+        self.recorded = False           # at least in part
+        self._on_hold = [False, False]
+        self._codecs: list[dict[int, str]] = [{}, {}]
+
+    @property
+    def on_hold(self) -> bool:
+        return any(self._on_hold)
+
+    @property
+    def codecs(self) -> tuple[dict[int, str], dict[int, str]]:
+        """What each side's packets mean: the numbers that the other side asked for, else its own (RFC 3264 §5.1)."""
+        caller, callee = self._codecs
+        return {**caller, **callee}, {**callee, **caller}
+
+    def describe(self, side: int, description: wire.Remote, now: float) -> None:
+        self._on_hold[side] = description.on_hold
+        self._codecs[side] = {int(number): codec for number, codec in description.codecs.items()}
+        rtp, rtcp = self.rtp[side].latch, self.rtcp[side].latch
+        assert isinstance(rtp, Latch)
+        assert isinstance(rtcp, ControlLatch)
+        rtp.describe(_source(description.host, description.port), now)
+        rtcp.describe(_source(description.rtcp_host, description.rtcp_port))
+        self._agree(now)
+
+    def heard_at(self) -> float:
+        return max(port.latch.heard_at for port in (*self.rtp, *self.rtcp))
+
+    def record(self, tape: Tape | None) -> None:
+        self.tape = tape
+        for port in self.rtp:
+            port.tape = tape
+
+    def report(self) -> wire.Closed:
+        caller, callee = (self._direction(side) for side in (0, 1))
+        return wire.Closed(self.number, caller, callee, self.recorded)
+
+    def free(self) -> None:
+        """The relay collects no garbage, so that nothing may be left in a ring."""
+        for port in (*self.rtp, *self.rtcp):
+            port.peer = port
+            del port.peer
+            port.tape = None
+            del port.receive, port.send
+
+    def _agree(self, now: float) -> None:
+        agreed = self.codecs
+        for port, codecs in zip(self.rtp, agreed, strict=True):
+            assert isinstance(port.latch, Latch)
+            assert port.reception is not None
+            port.latch.payload_types = frozenset(codecs)
+            port.voice = frozenset(number for number, codec in codecs.items() if is_voice(codec))
+            voice = next((codecs[number] for number in codecs if number in port.voice), "PCMU/8000")
+            port.reception.clocked_at(int(voice.split("/")[1]) or 8000)
+        if self.tape is not None:
+            self.tape.codecs(agreed, now)
+
+    def _direction(self, side: int) -> wire.Direction:
+        port = self.rtp[side]
+        reception = port.reception
+        assert reception is not None
+        codec = self.codecs[side].get(port.payload_type, "")
+        control = self.rtcp[side]
+        return wire.Direction(reception.packets, reception.octets, reception.lost, round(reception.jitter_ms, 2),
+                              port.latch.foreign + control.latch.foreign, codec, port.dropped + control.dropped)
+
+
+def _source(host: str, port: int) -> Source | None:
+    if not host or not port:
+        return None
+    return (host, port, 0, 0) if ":" in host else (host, port)

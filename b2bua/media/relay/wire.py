@@ -1,0 +1,147 @@
+"""What the switch tells the relay process and what it hears back: JSON arrays, a line each, some to a packet."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import deque
+from typing import NamedTuple
+
+MAX_PACKET = 64 * 1024
+MAX_LINES = 8                           # in a packet; a line is some hundred bytes, at most 4 kB
+
+
+class Open(NamedTuple):
+    """Bind two pairs of ports, to be handed out later."""
+
+    session: int
+
+
+class Remote(NamedTuple):
+    """One side described itself: where it wants RTP and RTCP (host "": unknown), its payload types, whether on hold."""
+
+    session: int
+    side: int                           # 0 caller, 1 callee
+    host: str
+    port: int
+    rtcp_host: str
+    rtcp_port: int
+    codecs: dict[str, str]              # payload type -> encoding; JSON knows no other keys
+    on_hold: bool
+
+
+class Record(NamedTuple):
+    session: int
+    recording: str
+
+
+class Watch(NamedTuple):
+    """Tell when no RTP comes, from now on."""
+
+    session: int
+
+
+class Close(NamedTuple):
+    session: int
+
+
+Command = Open | Remote | Record | Watch | Close
+
+
+class Ready(NamedTuple):
+    """The relay serves."""
+
+    sessions: int                       # how many its ports allow
+
+
+class CannotStart(NamedTuple):
+    why: str
+
+
+class Opened(NamedTuple):
+    session: int
+    caller_port: int
+    callee_port: int
+
+
+class NoPorts(NamedTuple):
+    session: int
+    why: str
+
+
+class Silent(NamedTuple):
+    """RTP time-out."""
+
+    session: int
+
+
+class RecordingStopped(NamedTuple):
+    """An alarm: the call goes on without being recorded."""
+
+    session: int
+    recording: str
+    why: str
+
+
+class Direction(NamedTuple):
+    """What came from one side."""
+
+    packets: int
+    octets: int
+    lost: int
+    jitter_ms: float
+    foreign: int
+    codec: str
+    dropped: int                        # believed, but not RTP, or nobody to send it to, or the kernel refused it
+
+
+class Closed(NamedTuple):
+    session: int
+    caller: Direction
+    callee: Direction
+    recorded: bool
+
+
+Event = Ready | CannotStart | Opened | NoPorts | Silent | RecordingStopped | Closed
+
+_COMMANDS: dict[str, type[Command]] = {kind.__name__: kind for kind in (Open, Remote, Record, Watch, Close)}
+_EVENTS: dict[str, type[Event]] = {
+    kind.__name__: kind for kind in (Ready, CannotStart, Opened, NoPorts, Silent, RecordingStopped, Closed)
+}
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def encode(message: Command | Event) -> bytes:
+    return _encode([type(message).__name__, *message]).encode()
+
+
+def pack(lines: deque[bytes]) -> bytes:
+    """The first of them as one packet: a system call costs more than all that a message does."""
+    return b"\n".join(itertools.islice(lines, MAX_LINES))
+
+
+def taken(lines: deque[bytes]) -> None:
+    """That packet has been sent."""
+    for _ in range(min(MAX_LINES, len(lines))):
+        lines.popleft()
+
+
+def commands(packet: bytes) -> list[Command]:
+    return [_command(line) for line in packet.split(b"\n")]
+
+
+def events(packet: bytes) -> list[Event]:
+    return [_event(line) for line in packet.split(b"\n")]
+
+
+def _command(line: bytes) -> Command:
+    name, *values = json.loads(line)
+    return _COMMANDS[name](*values)
+
+
+def _event(line: bytes) -> Event:
+    name, *values = json.loads(line)
+    if name == Closed.__name__:
+        number, caller, callee, recorded = values
+        return Closed(number, Direction(*caller), Direction(*callee), recorded)
+    return _EVENTS[name](*values)

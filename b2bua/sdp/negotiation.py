@@ -1,0 +1,216 @@
+"""Offers and answers that pass through us: each party sees our address, and one plain audio stream (RFC 3264).
+
+What is not ours to judge (codecs, their parameters, ptime, telephone-event) passes as it is; addresses, ICE, keys and
+other kinds of media do not. A stream that we do not carry keeps its `m=` line, with port 0, so that the lines of offer
+and answer stay aligned (RFC 3264 §6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from b2bua.sdp.session import (
+    DIRECTION_LINES,
+    Direction,
+    Host,
+    Media,
+    SdpError,
+    SessionDescription,
+    encode,
+    host,
+    is_voice,
+)
+
+PLAIN = "RTP/AVP"
+# Attributes that tell the other side where or how to reach the sender without us.
+STRIPPED = frozenset({
+    "alt", "candidate", "connection", "crypto", "end-of-candidates", "fingerprint", "group", "ice-lite", "ice-mismatch",
+    "ice-options", "ice-pacing", "ice-pwd", "ice-ufrag", "identity", "key-mgmt", "remote-candidates", "rtcp-mux",
+    "rtcp-mux-only", "setup", "tls-id", "zrtp-hash",
+})  # fmt: skip
+_BEFORE_CONNECTION = frozenset("siuep")                         # the order of RFC 8866 §5
+
+
+class NotAcceptable(Exception):
+    """A session description, but none that we can carry (488)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where one party wants its packets."""
+
+    host: str
+    port: int
+    rtcp_host: str
+    rtcp_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """The audio stream as one party describes its end. No endpoint: nothing can be sent there (a name, old hold)."""
+
+    endpoint: Endpoint | None
+    codecs: Mapping[int, str]
+    direction: Direction
+
+    @property
+    def on_hold(self) -> bool:
+        return self.direction is not Direction.SENDRECV
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """What to send on, and what was learned of the sender."""
+
+    body: bytes
+    stream: Stream
+
+
+class Face:
+    """How one party sees us: an address, a port, an origin whose version grows with every change (RFC 3264 §8)."""
+
+    __slots__ = ("_body", "_host", "_port", "_session_id", "_version")
+
+    def __init__(self, address: str, port: int, session_id: int) -> None:
+        self._host = f"IN IP{6 if ':' in address else 4} {address}"
+        self._port = port
+        self._session_id = session_id
+        self._version = 0
+        self._body: list[str] = []
+
+    def show(self, session: SessionDescription, media: list[Media], carried: Media, audio: list[str]) -> bytes:
+        """`media` in order, with the lines `audio` for the one that is `carried`."""
+        head, tail = self._session_lines(session)
+        body = [*head, f"c={self._host}", *tail]
+        for line in media:
+            if line is carried:
+                body.append(f"m=audio {self._port} {carried.protocol} {' '.join(carried.formats)}")
+                body += audio
+            else:
+                body.append(f"m={line.rejected().head}")
+        if body != self._body:
+            self._version += 1
+            self._body = body
+        return encode(["v=0", f"o=- {self._session_id} {self._version} {self._host}", *body])
+
+    def rtcp(self) -> str:
+        return f"a=rtcp:{self._port + 1} {self._host}"
+
+    @staticmethod
+    def _session_lines(session: SessionDescription) -> tuple[list[str], list[str]]:
+        head: list[str] = []
+        tail: list[str] = []
+        for line in session.lines:
+            letter = line[0]
+            if letter in _BEFORE_CONNECTION:
+                head.append(line)
+            elif letter not in "voc" and not _is_stripped(line) and line not in DIRECTION_LINES:
+                tail.append(line)
+        if not head or head[0][0] != "s":
+            head.insert(0, "s=-")
+        if not any(line[0] == "t" for line in tail):
+            tail.insert(sum(line[0] == "b" for line in tail), "t=0 0")
+        return head, tail
+
+
+def relay_offer(offer: SessionDescription, face: Face) -> Relayed:
+    """The offer as the other party shall see it. Raises NotAcceptable, SdpError."""
+    carried = _carried(offer)
+    stream = _stream(offer, carried)
+    _require_voice(stream.codecs.values())
+    audio = _audio_lines(carried, stream.direction, carried.formats, face)
+    return Relayed(face.show(offer, [*offer.media], carried, audio), stream)
+
+
+def relay_answer(answer: SessionDescription, offer: SessionDescription, face: Face) -> Relayed:
+    """The answer as the offerer shall see it: its own `m=` lines, codecs of both. Raises NotAcceptable, SdpError."""
+    offered = _carried(offer)
+    answered = _answered(answer, offer.media.index(offered))
+    stream = _stream(answer, answered)
+    common = _common(stream.codecs, offered.codecs())
+    _require_voice(common.values())
+    kept = tuple(text for text in answered.formats if int(text) in common)
+    carried = Media("", "audio", answered.port, offered.protocol, kept)
+    audio = _audio_lines(answered, stream.direction, kept, face)
+    lines = [carried if media is offered else media for media in offer.media]
+    return Relayed(face.show(answer, lines, carried, audio), Stream(stream.endpoint, common, stream.direction))
+
+
+def _carried(description: SessionDescription) -> Media:
+    for media in description.media:
+        if media.kind == "audio" and media.port and media.protocol == PLAIN:
+            return media
+    raise NotAcceptable("no plain RTP/AVP audio")
+
+
+def _answered(answer: SessionDescription, index: int) -> Media:
+    # RFC 3264 §6 wants as many m= lines as were offered; phones that leave out the refused ones are understood as well.
+    media = answer.media[index] if index < len(answer.media) else None
+    if media is None or media.kind != "audio":
+        media = next((each for each in answer.media if each.kind == "audio"), None)
+    if media is None or not media.port or media.protocol != PLAIN:
+        raise NotAcceptable("the answer takes no audio")
+    return media
+
+
+def _stream(description: SessionDescription, media: Media) -> Stream:
+    direction = media.direction or description.direction or Direction.SENDRECV
+    connection = media.connection or description.connection
+    assert connection is not None                       # parse() saw to it
+    if connection.multicast:
+        raise NotAcceptable("multicast is not relayed")
+    if connection.unspecified:                          # hold as RFC 2543 spelt it (RFC 3264 §8.4)
+        direction = direction.without_receiving
+    return Stream(_endpoint(media, connection), media.codecs(), direction)
+
+
+def _endpoint(media: Media, connection: Host) -> Endpoint | None:
+    if connection.literal is None or connection.unspecified:
+        return None
+    rtcp_host, rtcp_port = connection.literal, (media.port + 1) % 65536
+    match (media.attribute("rtcp") or "").split():      # RFC 3605: port, or port IN IP4 address
+        case [port]:
+            rtcp_port = _port(port)
+        case [port, "IN", "IP4" | "IP6", address]:
+            rtcp_port, announced = _port(port), host(address)
+            if announced.literal is not None and not announced.multicast and not announced.unspecified:
+                rtcp_host = announced.literal
+    return Endpoint(connection.literal, media.port, rtcp_host, rtcp_port)
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 5 or not 0 < int(text) < 65536:
+        raise SdpError(f"no such RTCP port: {text[:20]!r}")
+    return int(text)
+
+
+def _audio_lines(media: Media, direction: Direction, formats: tuple[str, ...], face: Face) -> list[str]:
+    lines = []
+    for line in media.lines:
+        if line[0] == "c" or line in DIRECTION_LINES or _is_stripped(line):
+            continue
+        if line.startswith(("a=rtpmap:", "a=fmtp:", "a=rtcp-fb:")) and _format_of(line) not in (*formats, "*"):
+            continue
+        lines.append(face.rtcp() if line.startswith("a=rtcp:") else line)
+    lines.append(f"a={direction.value}")
+    return lines
+
+
+def _is_stripped(line: str) -> bool:
+    return line[0] == "a" and line[2:].partition(":")[0] in STRIPPED
+
+
+def _format_of(line: str) -> str:
+    return line.partition(":")[2].lstrip().partition(" ")[0]
+
+
+def _common(answered: Mapping[int, str], offered: Mapping[int, str]) -> dict[int, str]:
+    # By encoding, not by number: an answer may map its own number to an offered encoding (RFC 3264 §6.1).
+    known = {codec.upper() for codec in offered.values()}
+    return {number: codec for number, codec in answered.items() if codec.upper() in known}
+
+
+def _require_voice(codecs: Iterable[str]) -> None:
+    if not any(map(is_voice, codecs)):
+        raise NotAcceptable("no common codec")
