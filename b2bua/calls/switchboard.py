@@ -57,6 +57,14 @@ class Books(Protocol):
     async def load(self) -> tuple[Directory, int]: ...
 
 
+class CrmAccounts(Protocol):
+    """The clients' CRMs, as the directory of the moment has them."""
+
+    async def use(self, directory: Directory) -> None: ...
+
+    def crm_of(self, client: ClientId) -> Crm | None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     max_calls: int = 1000                  # of the whole server
@@ -84,7 +92,7 @@ class Switchboard:
         dialler: StepDialler,
         media: MediaPlane,
         lookup: Lookup,
-        crm_of: Callable[[ClientId], Crm | None],
+        crm: CrmAccounts,
         journal: Journal,
         books: Books,
         recordings: Recordings | None,
@@ -103,7 +111,7 @@ class Switchboard:
         self._registrar = registrar
         self._trunks = trunks
         self._lookup = lookup
-        self._crm_of = crm_of
+        self._crm = crm
         self._journal = journal
         self._books = books
         self._recordings = recordings
@@ -157,6 +165,7 @@ class Switchboard:
                     self._agent.later(delay, lambda: self._agent.core.respond(transaction, response, self._agent.now()))
                 case Silence():
                     self.counters.refused["silenced"] += 1
+                    self._agent.core.abandon(event.transaction)
             return
         status = 200 if request.method == "OPTIONS" else 405
         headers = (("Allow", ", ".join(self._agent.core.config.allow)),)
@@ -295,8 +304,14 @@ class Switchboard:
         account = call.crm
         if account is None or not (account.forward_to_responsible or account.set_caller_name) or not call.caller:
             return None
+        began = self._agent.now()
         contact = await self._lookup.find_contact(call.client, call.caller, account.patience)
-        call.note(f"the CRM knows {call.caller} as {contact.name}" if contact else f"no contact for {call.caller}")
+        if contact is not None:
+            call.note(f"the CRM knows {call.caller} as {contact.name}")
+        elif self._agent.now() - began >= account.patience:
+            call.note(f"the CRM did not say within {account.patience} s who {call.caller} is")
+        else:
+            call.note(f"the CRM gave no contact for {call.caller}")
         return contact
 
     def reachable(self, extension: Extension) -> bool:
@@ -312,7 +327,7 @@ class Switchboard:
             self._errands.start("pop-up", self._pop_up(PopUp(call.client, call.caller, (user,))))
 
     async def _pop_up(self, pop_up: PopUp) -> None:
-        crm = self._crm_of(pop_up.client)
+        crm = self._crm.crm_of(pop_up.client)
         if crm is None:
             return
         try:
@@ -346,6 +361,7 @@ class Switchboard:
         self.directory = directory
         self._registrar.use(directory)
         self._trunks.use(directory)
+        await self._crm.use(directory)
         log.info("directory loaded", clients=len(directory.clients), extensions=len(directory.extensions))
 
 

@@ -59,6 +59,12 @@ class FakeCrm:
     async def pop_up(self, pop_up: PopUp) -> None:
         self.pop_ups.append(pop_up)
 
+    async def use(self, directory: Directory) -> None:
+        """There is only this one."""
+
+    def crm_of(self, client: ClientId) -> FakeCrm:
+        return self
+
     def knows(self, phone: str, name: str, responsible: int | None = None) -> None:
         self.contacts[phone] = Contact(EntityKind.CONTACT, 9001, name, responsible)
 
@@ -154,7 +160,7 @@ async def open_office(
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     async with AsyncExitStack() as parts:
-        lookup = await parts.enter_async_context(Lookup(lambda _: crm))
+        lookup = await parts.enter_async_context(Lookup(crm.crm_of))
         errands = await parts.enter_async_context(Errands())
         calls = await parts.enter_async_context(asyncio.TaskGroup())
         door: list[Switchboard] = []
@@ -177,7 +183,7 @@ async def open_office(
             dialler=StepDialler(agent, registrar, trunks, resolver),
             media=media or PassThroughPlane(),
             lookup=lookup,
-            crm_of=lambda _: crm,
+            crm=crm,
             journal=books,
             books=books,
             recordings=None,

@@ -1,0 +1,393 @@
+"""The composition root: builds every part from the settings, runs them together, drains them on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import signal
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from types import TracebackType
+
+import structlog
+import uvloop
+
+from b2bua.calls.dial import StepDialler
+from b2bua.calls.errands import Errands
+from b2bua.calls.recordings import Recordings
+from b2bua.calls.switchboard import Limits, Switchboard
+from b2bua.config import Listener, Settings, SipSettings
+from b2bua.crm.amocrm.adapter import AmoAccounts
+from b2bua.crm.lookup import Lookup
+from b2bua.crm.outbox import Outbox, RecordingState
+from b2bua.directory import Directory
+from b2bua.keys import Keys, open_keys
+from b2bua.links import RecordingLinks
+from b2bua.logs import LogWriter, open_logs
+from b2bua.media.none import PassThroughPlane
+from b2bua.media.plane import MediaPlane
+from b2bua.media.relay.link import RelaySettings
+from b2bua.media.relay.plane import EmbeddedPlane, embedded_plane
+from b2bua.metrics import BacklogWatch, Figures, Metrics
+from b2bua.net.resolver import DnsResolver, SystemDns
+from b2bua.net.tcp import TcpTransport
+from b2bua.net.udp import UdpTransport
+from b2bua.recording.archive import Archive
+from b2bua.sip.auth import DigestPolicy, DigestServer
+from b2bua.sip.bindings import BindingPolicy
+from b2bua.sip.core import CoreConfig, UserAgentCore
+from b2bua.sip.effects import Address, Flow
+from b2bua.sip.message import Request
+from b2bua.sip.session_timer import SessionTimerPolicy
+from b2bua.sip.timers import Timers
+from b2bua.store.bindings import SavedBinding
+from b2bua.store.engine import StoreUnavailable
+from b2bua.store.migrate import migrate
+from b2bua.store.recordings import RecordingStage
+from b2bua.store.store import Store, open_store
+from b2bua.ua.agent import UserAgent
+from b2bua.ua.registrar import Registrar, StoredBinding
+from b2bua.ua.trunk_table import TrunkTable
+from web.app import create_app
+from web.server import bind_web, serve_web
+
+BINDINGS_SAVED_EVERY = 5.0                 # seconds; so many seconds of registrations a crash may forget
+RELOAD_AGAIN = 5.0                         # seconds, when the database did not answer
+LAST_DELIVERIES = 5.0                      # seconds for what is on its way to a CRM when we end
+SPARE_SESSIONS = 1000                      # beside two for each call: challenged INVITEs, forks
+
+BoundTransport = UdpTransport | TcpTransport
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """What is running, for whoever started it (the daemon, the demo, tests)."""
+
+    settings: Settings
+    switchboard: Switchboard
+    agent: UserAgent
+    store: Store
+    outbox: Outbox
+    keys: Keys
+    sip: tuple[Address, ...]               # where the listeners really are, in the order of the settings
+    web: Address
+
+
+def run(settings: Settings) -> int:
+    """The daemon: until SIGTERM or SIGINT, then drained. Returns the exit code."""
+    with open_logs(settings.log) as logs, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, logs))
+    return 0
+
+
+async def _serve(settings: Settings, logs: LogWriter) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings, logs) as system:
+        log.info("ready", sip=[f"{a.host}:{a.port}" for a in system.sip], web=f"{system.web.host}:{system.web.port}")
+        await stop.wait()
+        log.info("draining", calls=len(system.switchboard.live_calls()), seconds=settings.server.drain_seconds)
+        await system.switchboard.drain(settings.server.drain_seconds)
+    log.info("stopped")
+
+
+@asynccontextmanager
+async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIterator[System]:
+    """The whole system from settings; leaving the block ends calls, then closes everything in the reverse order."""
+    keys = await asyncio.to_thread(open_keys, settings)
+    await migrate(settings.database_url)
+    async with AsyncExitStack() as parts:
+        web_socket = bind_web(settings.web)
+        parts.callback(web_socket.close)
+        web = Address(*web_socket.getsockname()[:2])
+        links = RecordingLinks(keys.link, settings.web.public_url or f"http://{_in_url(web.host)}:{web.port}")
+        store = await parts.enter_async_context(
+            open_store(settings.database_url, spill=settings.server.data_dir / "spill")
+        )
+        directory, generation = await store.directory.load()
+        accounts = await parts.enter_async_context(AmoAccounts(links.url))
+        await accounts.use(directory)
+        lookup = await parts.enter_async_context(Lookup(accounts.crm_of))
+        media = await parts.enter_async_context(_media_plane(settings))
+        archive = await parts.enter_async_context(
+            Archive(settings.recording_dir, bit_rate=settings.recording.bitrate, workers=settings.recording.workers)
+        )
+        errands = await parts.enter_async_context(Errands())
+        outbox = Outbox(store.outbox, accounts.crm_of, _utc_now, recording=_recording_state(store))
+        recordings = Recordings(settings.recording_dir, archive, store.recordings, errands, outbox.recording_finished)
+
+        registrar = _registrar(settings.sip, directory)
+        door = _Door()
+        agent = UserAgent(UserAgentCore(_core(settings.sip), random.SystemRandom(), door.admit))
+        parts.callback(agent.close)
+        resolver = DnsResolver(SystemDns(), random.SystemRandom())
+        trunks = TrunkTable(agent, resolver, random.SystemRandom())
+        trunks.use(directory)
+        transports = await parts.enter_async_context(_transports(settings.sip.listen, agent))
+        calls = await parts.enter_async_context(asyncio.TaskGroup())
+        switchboard = Switchboard(
+            agent,
+            directory=directory,
+            registrar=registrar,
+            trunks=trunks,
+            dialler=StepDialler(agent, registrar, trunks, resolver),
+            media=media,
+            lookup=lookup,
+            crm=accounts,
+            journal=store.calls,
+            books=store.directory,
+            recordings=recordings if settings.media.plane == "embedded" else None,
+            errands=errands,
+            calls=calls,
+            clock=_utc_now,
+            delivered=outbox.wake,
+            limits=Limits(max_calls=settings.sip.max_calls),
+        )
+        door.switchboard = switchboard
+        agent.serve(switchboard, transports)
+        registrar.restore(await _saved_bindings(store), agent.now(), agent.flow_to)
+
+        background = await parts.enter_async_context(_Background())
+        background.start("trunks", trunks.run())
+        delivering = background.start("outbox", outbox.run())
+        background.start("directory", _follow_directory(store, generation, switchboard))
+        background.start("bindings", _keep_bindings(store, registrar, agent))
+        background.start("recover recordings", recordings.recover())
+        backlog = BacklogWatch(store.outbox.backlog)
+        background.start("backlog", backlog.run())
+
+        def figures() -> Figures:
+            states = trunks.states(agent.now())
+            return Figures(
+                live_calls=Counter(call.state for call in switchboard.live_calls()),
+                calls=switchboard.counters,
+                agent=agent.counters,
+                core=agent.core.counters,
+                transactions=agent.core.transactions.counters,
+                live_sessions=agent.core.session_count,
+                live_transactions=agent.core.transaction_count,
+                transports=[(one.kind.value, one.counters) for one in transports],
+                registrar=registrar.counters,
+                registered_phones=len(registrar.phones(agent.now())),
+                trunks_up=sum(state.up for state in states),
+                trunks_down=sum(not state.up for state in states),
+                trunks=trunks.counters,
+                lookup=lookup.counts,
+                outbox=outbox.counts,
+                backlog=backlog.backlog,
+                media=media.counts if isinstance(media, EmbeddedPlane) else None,
+                journal_waiting=store.calls.waiting,
+                journal_spilled=store.calls.spilled,
+                journal_stored=store.calls.stored,
+                journal_lost=store.calls.lost,
+                recordings_waiting=archive.waiting,
+                errands_dropped=errands.dropped,
+                errands_failed=errands.failed,
+                log_lines_dropped=logs.dropped if logs is not None else 0,
+            )
+
+        site = create_app(
+            switchboard,
+            store,
+            settings=settings.web,
+            keys=keys,
+            links=links,
+            recordings=settings.recording_dir,
+            metrics=Metrics(figures),
+        )
+        background.start("web", serve_web(site, settings.web, web_socket))
+        try:
+            yield System(
+                settings, switchboard, agent, store, outbox, keys, tuple(one.local for one in transports), web
+            )
+        finally:
+            await switchboard.drain(0)
+            await trunks.stop()
+            outbox.stop()
+            await asyncio.wait([delivering], timeout=LAST_DELIVERIES)
+            await _save_bindings(store, registrar.snapshot(agent.now()))
+
+
+class _Door:
+    """What the core asks before it keeps any state; the switchboard behind it is made after the core."""
+
+    switchboard: Switchboard | None = None
+
+    def admit(self, request: Request, flow: Flow) -> bool:
+        return self.switchboard is not None and self.switchboard.admit(request, flow)
+
+
+class _Background:
+    """Work that ends when the block is left; should one of them break, the block is cancelled and the error told."""
+
+    def __init__(self) -> None:
+        self._group = asyncio.TaskGroup()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> _Background:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await self._group.__aexit__(kind, error, trace)
+
+    def start(self, name: str, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        task = self._group.create_task(work, name=name)
+        self._tasks.append(task)
+        return task
+
+
+# -- parts made of settings
+
+
+@asynccontextmanager
+async def _media_plane(settings: Settings) -> AsyncIterator[MediaPlane]:
+    if settings.media.plane == "none":
+        yield PassThroughPlane()
+        return
+    media = settings.media
+    relay = RelaySettings(
+        bind=media.host,
+        advertised=media.advertise or _outward(media.host),
+        first_port=media.port_min,
+        last_port=media.port_max,
+        recordings=settings.recording_dir,
+        rtp_timeout=media.rtp_timeout,
+        hold_timeout=media.hold_timeout,
+    )
+    async with embedded_plane(relay) as plane:
+        yield plane
+
+
+@asynccontextmanager
+async def _transports(listeners: Sequence[Listener], sink: UserAgent) -> AsyncIterator[list[BoundTransport]]:
+    """All listeners open, or none: the first fault closes what was opened."""
+    async with asyncio.TaskGroup() as tasks:
+        opened: list[BoundTransport] = []
+        try:
+            for listener in listeners:
+                local = Address(listener.host, listener.port)
+                if listener.transport == "udp":
+                    opened.append(UdpTransport.open(local, sink, advertise=listener.advertise))
+                else:
+                    opened.append(await TcpTransport.open(local, sink, tasks, advertise=listener.advertise))
+            yield opened
+        finally:
+            for transport in opened:
+                transport.close()
+
+
+def _core(sip: SipSettings) -> CoreConfig:
+    return CoreConfig(
+        timers=Timers(t1=sip.t1),
+        user_agent=sip.user_agent,
+        session_timer=SessionTimerPolicy(expires=sip.session_expires),
+        max_sessions=2 * sip.max_calls + SPARE_SESSIONS,
+    )
+
+
+def _registrar(sip: SipSettings, directory: Directory) -> Registrar:
+    policy = DigestPolicy(realm=sip.realm, algorithms=sip.algorithms, without_qop=sip.allow_without_qop)
+    bindings = BindingPolicy(
+        min_expires=sip.register_min, max_expires=sip.register_max, default_expires=sip.register_default
+    )
+    return Registrar(directory, DigestServer(policy, secrets.token_bytes(32)), policy=bindings)
+
+
+def _outward(host: str) -> str:
+    """The address of ours that the world sees when `host` is "any": the one of the default route."""
+    address = ip_address(host)
+    if not address.is_unspecified:
+        return host
+    family, somewhere = (socket.AF_INET, "192.0.2.1") if address.version == 4 else (socket.AF_INET6, "2001:db8::1")
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((somewhere, 9))      # sends nothing; RFC 5737 and RFC 3849 addresses
+        except OSError:
+            return "127.0.0.1" if address.version == 4 else "::1"
+        return str(probe.getsockname()[0])
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+# -- work in the background
+
+
+async def _follow_directory(store: Store, generation: int, switchboard: Switchboard) -> None:
+    """`apply` changed the directory, maybe in another process: take it over."""
+    async for _ in store.directory.changes(generation):
+        while True:
+            try:
+                await switchboard.settings_changed()
+                break
+            except StoreUnavailable as error:
+                log.warning("directory not loaded", why=str(error), remedy="calls go on by the old one meanwhile")
+                await asyncio.sleep(RELOAD_AGAIN)
+
+
+async def _keep_bindings(store: Store, registrar: Registrar, agent: UserAgent) -> None:
+    """Phones stay reachable across a restart: their registrations are saved when they changed."""
+    saved = 0
+    while True:
+        await asyncio.sleep(BINDINGS_SAVED_EVERY)
+        changes = registrar.counters.changes
+        if changes != saved and await _save_bindings(store, registrar.snapshot(agent.now())):
+            saved = changes
+
+
+async def _save_bindings(store: Store, bindings: Sequence[StoredBinding]) -> bool:
+    now = _utc_now()
+    rows = [
+        SavedBinding(one.client, one.extension, one.key, now + timedelta(seconds=one.expires_in), one.payload)
+        for one in bindings
+    ]
+    try:
+        await store.bindings.save(rows)
+    except StoreUnavailable as error:
+        log.warning("registrations not saved", why=str(error), remedy="phones register again by themselves")
+        return False
+    return True
+
+
+async def _saved_bindings(store: Store) -> list[StoredBinding]:
+    now = _utc_now()
+    return [
+        StoredBinding(one.client, one.extension, one.key, (one.expires_at - now).total_seconds(), one.payload)
+        for one in await store.bindings.load(now)
+    ]
+
+
+def _recording_state(store: Store) -> Callable[[str], Awaitable[RecordingState]]:
+    """Whether the note may go out with its link."""
+
+    async def state(recording: str) -> RecordingState:
+        known = await store.recordings.get(recording)
+        match known.stage if known is not None else None:
+            case RecordingStage.READY:
+                return RecordingState.READY
+            case RecordingStage.FAILED:
+                return RecordingState.NEVER
+            case RecordingStage.RECORDING | None:
+                return RecordingState.PENDING
+
+    return state
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
