@@ -27,11 +27,11 @@ from b2bua.crm.amocrm.adapter import AmoAccounts
 from b2bua.crm.lookup import Lookup
 from b2bua.crm.outbox import Outbox, RecordingState
 from b2bua.directory import Directory
-from b2bua.keys import Keys, open_keys
+from b2bua.keys import Keys, KeysUnavailable, open_keys
 from b2bua.links import RecordingLinks
 from b2bua.logs import LogWriter, open_logs
 from b2bua.media.none import PassThroughPlane
-from b2bua.media.plane import MediaPlane
+from b2bua.media.plane import MediaError, MediaPlane
 from b2bua.media.relay.link import RelaySettings
 from b2bua.media.relay.plane import EmbeddedPlane, embedded_plane
 from b2bua.metrics import BacklogWatch, Figures, Metrics
@@ -84,8 +84,23 @@ class System:
 def run(settings: Settings) -> int:
     """The daemon: until SIGTERM or SIGINT, then drained. Returns the exit code."""
     with open_logs(settings.log) as logs, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, logs))
+        try:
+            runner.run(_serve(settings, logs))
+        except Exception as error:
+            cause = _innermost(error)
+            if not isinstance(cause, OSError | MediaError | StoreUnavailable | KeysUnavailable):
+                raise
+            log.error("cannot run", why=str(cause), remedy="smartswitch check says everything that is in the way")
+            return 1
     return 0
+
+
+def _innermost(error: Exception) -> BaseException:
+    """What really happened: groups tell only that tasks were stopped for it."""
+    cause: BaseException = error
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    return cause
 
 
 async def _serve(settings: Settings, logs: LogWriter) -> None:

@@ -94,8 +94,8 @@ class StepDialler:
             body=offer,
             authorize=line.digest.authorize,
         )
-        flow = self._agent.fitting_flow(flow, offer)
-        return (Branch(self._agent.dial(outgoing, flow, caller.inbox, trunk.name, line.digest), None),)
+        leg = self._agent.dial(outgoing, flow, caller.inbox, trunk.name, line.digest, by_size=True)
+        return (Branch(leg, None),)
 
     def _way_out(self, line: TrunkLine | None) -> Flow | None:
         for transport, remote in line.targets if line is not None else ():

@@ -188,21 +188,40 @@ class UserAgent:
         speaker = self.transports.get(transport)
         return None if speaker is None else speaker.flow_for(remote)
 
-    def fitting_flow(self, flow: Flow, body: bytes) -> Flow:
-        """RFC 3261 §18.1.1: a request that may not fit a datagram goes by TCP, where we speak it."""
-        if flow.transport is Transport.UDP and len(body) + HEADERS_OF_A_REQUEST > LARGE:
-            return self.flow_to(Transport.TCP, flow.remote) or flow
-        return flow
-
     def dial(
-        self, outgoing: OutgoingInvite, flow: Flow, inbox: Inbox, name: str, credentials: DigestClient | None = None
+        self,
+        outgoing: OutgoingInvite,
+        flow: Flow,
+        inbox: Inbox,
+        name: str,
+        credentials: DigestClient | None = None,
+        *,
+        by_size: bool = False,
     ) -> OutgoingLeg:
-        """Call somebody; what happens comes into `inbox`, and a challenge is answered with `credentials`."""
-        session, effects = self.core.invite(outgoing, flow, self.now())
+        """Call somebody; what happens comes into `inbox`, and a challenge is answered with `credentials`.
+
+        `by_size`: a large request goes by TCP, and by UDP when the other side has none (RFC 3261 §18.1.1).
+        Not for phones: they are reached by the flow that they registered on.
+        """
+        stream = self._stream_for_large(outgoing, flow) if by_size else None
+        session, effects = self.core.invite(outgoing, stream or flow, self.now())
         leg = OutgoingLeg(self, session, inbox, name, credentials)
+        if stream is not None:
+            leg.otherwise = (outgoing, flow)
         self._legs[session] = leg
         self.perform(effects)
         return leg
+
+    def dial_again(self, leg: OutgoingLeg, outgoing: OutgoingInvite, flow: Flow) -> None:
+        """The same call by another flow; the leg goes on in a new session."""
+        leg.session, effects = self.core.invite(outgoing, flow, self.now())
+        self._legs[leg.session] = leg
+        self.perform(effects)
+
+    def _stream_for_large(self, outgoing: OutgoingInvite, flow: Flow) -> Flow | None:
+        if flow.transport is Transport.UDP and len(outgoing.body) + HEADERS_OF_A_REQUEST > LARGE:
+            return self.flow_to(Transport.TCP, flow.remote)
+        return None
 
     def retry(self, leg: OutgoingLeg, headers: HeaderFields) -> None:
         """The same INVITE again with credentials (RFC 3261 §22.2): the leg and its session go on."""

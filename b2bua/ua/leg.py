@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from b2bua.sip.auth import DigestClient, Unanswerable
-from b2bua.sip.effects import Effect, EndCause, Ended, Party, Rejected
+from b2bua.sip.core import OutgoingInvite
+from b2bua.sip.effects import Effect, EndCause, Ended, Flow, Party, Provisional, Rejected
 from b2bua.sip.invite_session import InviteSession
 from b2bua.sip.message import Message, Request, Response
 
@@ -191,15 +192,23 @@ class IncomingLeg(Leg):
 class OutgoingLeg(Leg):
     """We are the UAC: we call somebody. A challenge is answered here, when we have credentials."""
 
-    __slots__ = ("credentials",)
+    __slots__ = ("credentials", "otherwise")
 
     def __init__(
         self, agent: UserAgent, session: InviteSession, inbox: Inbox, name: str, credentials: DigestClient | None
     ) -> None:
         super().__init__(agent, session, inbox, name)
         self.credentials = credentials
+        self.otherwise: tuple[OutgoingInvite, Flow] | None = None
 
     def notify(self, event: Effect) -> None:
+        if isinstance(event, Ended) and event.cause is EndCause.TRANSPORT_FAILED and self.otherwise is not None:
+            # RFC 3261 §18.1.1: TCP was tried for the size of the request only, and is not spoken there.
+            (outgoing, flow), self.otherwise = self.otherwise, None
+            self.agent.dial_again(self, outgoing, flow)
+            return
+        if not isinstance(event, Provisional):
+            self.otherwise = None
         if isinstance(event, Rejected):
             if self._answer_challenge(event.response):
                 return

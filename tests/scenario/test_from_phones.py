@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from b2bua.cdr import Direction, Disposition, EndedBy, EndReason
-from b2bua.sip.effects import Address
-from tests.support.office import DID, SERVER, Office, open_office
+from b2bua.sip.effects import Address, Transport
+from tests.support.office import DID, OPERATOR, SERVER, Office, open_office
 from tests.support.phone import Answers, Dead, Phone, Rejects, Rings
 
 OUTSIDE = "+79265554433"
@@ -195,3 +195,22 @@ async def test_what_is_still_up_after_the_drain_is_hung_up_and_recorded_so(offic
     await asyncio.sleep(1)
     assert call.over.is_set()
     assert boris.calls[0].over.is_set()
+
+
+@pytest.mark.parametrize("speaks_tcp", [True, False])
+async def test_a_large_invite_goes_to_the_trunk_by_tcp_and_by_udp_where_there_is_none(
+    office: Office, speaks_tcp: bool
+) -> None:
+    office.agent.transports[Transport.TCP] = office.network.attach(SERVER, office.agent, Transport.TCP)
+    if speaks_tcp:
+        office.network.attach(OPERATOR, office.trunk, Transport.TCP)
+    anna = await office.phone("101")
+    padding = b"".join(b"a=x-padding:%d\r\n" % number for number in range(60))
+    anna.sdp = lambda direction, small=anna.sdp: small(direction) + padding  # type: ignore[method-assign]
+    call = anna.call(OUTSIDE)
+    await call.answered.wait()
+    invites = [sent for sent in office.network.log if sent.target == OPERATOR and sent.data.startswith(b"INVITE")]
+    assert b"SIP/2.0/TCP" in invites[0].data
+    assert len({sent.data for sent in invites}) == (1 if speaks_tcp else 2)
+    call.hang_up()
+    assert (await office.record()).disposition is Disposition.ANSWERED
