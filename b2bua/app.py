@@ -220,7 +220,7 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
             recordings=settings.recording_dir,
             metrics=Metrics(figures),
         )
-        background.start("web", serve_web(site, settings.web, web_socket))
+        background.start("web", serve_web(site, web_socket))
         try:
             yield System(
                 settings, switchboard, agent, store, outbox, keys, tuple(one.local for one in transports), web
@@ -295,15 +295,22 @@ async def _transports(listeners: Sequence[Listener], sink: UserAgent) -> AsyncIt
         opened: list[BoundTransport] = []
         try:
             for listener in listeners:
-                local = Address(listener.host, listener.port)
-                if listener.transport == "udp":
-                    opened.append(UdpTransport.open(local, sink, advertise=listener.advertise))
-                else:
-                    opened.append(await TcpTransport.open(local, sink, tasks, advertise=listener.advertise))
+                opened.append(await _listening(listener, sink, tasks))
             yield opened
         finally:
             for transport in opened:
                 transport.close()
+
+
+async def _listening(listener: Listener, sink: UserAgent, tasks: asyncio.TaskGroup) -> BoundTransport:
+    local = Address(listener.host, listener.port)
+    try:
+        if listener.transport == "udp":
+            return UdpTransport.open(local, sink, advertise=listener.advertise)
+        return await TcpTransport.open(local, sink, tasks, advertise=listener.advertise)
+    except OSError as error:
+        where = f"{listener.transport} {listener.host} port {listener.port}"
+        raise OSError(f"cannot listen for SIP on {where}: {error.strerror or error}") from error
 
 
 def _core(sip: SipSettings) -> CoreConfig:

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+import uvloop
 
 from tests.support.virtual_loop import Deadlock, VirtualLoop
 
@@ -23,12 +24,15 @@ CLOSING_PASSES = 20                   # turns of the loop in which what was clos
 OUTLIVES_TESTS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")     # the interpreter's own
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--uvloop", action="store_true", help="run the tests of the real loop on uvloop")
-
-
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "patience(seconds): how long this test may take, on its own loop's clock")
+    config.addinivalue_line("markers", "both_loops: run on asyncio's own loop, and on uvloop as the daemon does")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.definition.get_closest_marker("both_loops") and inspect.iscoroutinefunction(metafunc.function):
+        metafunc.fixturenames.append("loop_of_test")
+        metafunc.parametrize("loop_of_test", ("asyncio", "uvloop"))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -59,7 +63,7 @@ def _run(item: pytest.Function) -> None:
         loop: asyncio.AbstractEventLoop = VirtualLoop(*(marker.args if marker else ()))
         patience = None               # the loop has its own, and a timer of ours would hide a deadlock
     else:
-        loop = _real_loop(item.config)
+        loop = uvloop.new_event_loop() if item.funcargs.get("loop_of_test") == "uvloop" else asyncio.SelectorEventLoop()
         patience = marker.args[0] if marker else PATIENCE
     troubles: list[str] = []
     loop.set_exception_handler(lambda _, context: troubles.append(_describe(context)))
@@ -111,14 +115,6 @@ def _abandon(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(asyncio.sleep(0))
     except Deadlock:
         return
-
-
-def _real_loop(config: pytest.Config) -> asyncio.AbstractEventLoop:
-    if config.getoption("--uvloop"):
-        import uvloop
-
-        return uvloop.new_event_loop()
-    return asyncio.SelectorEventLoop()
 
 
 def _describe(context: dict[str, Any]) -> str:

@@ -70,7 +70,7 @@ def plan_inbound(
     directory: Directory, client: ClientId, did: Number, contact: Contact | None, reachable: Reachable
 ) -> Plan | NoRoute:
     """A call from outside to one of the client's numbers: the responsible person first (F5), then its destination."""
-    steps: list[Step] = []
+    steps: list[RingExtensions] = []
     notes: list[str] = []
     account = directory.client[client].crm
     if contact is not None and account is not None and account.forward_to_responsible:

@@ -212,12 +212,12 @@ class DigestServer:
         self.policy = policy
         self._key = key
         self._serial = count()
-        self._algorithms = sorted(map(Algorithm, policy.algorithms), key=_STRENGTH.__getitem__, reverse=True)
+        self._algorithms = tuple(map(Algorithm, policy.algorithms))
         self._opaque = self._mac("opaque")
         self._used = NonceCounts(policy.nonce_life)
 
     def challenges(self, source: str, now: float, *, stale: bool = False) -> Headers:
-        """The headers of a 401, the strongest algorithm first (RFC 8760 §2.3)."""
+        """The headers of a 401, one for each algorithm, in the order of the policy (RFC 8760 §2.3: the best first)."""
         nonce = self._nonce(source, now)
         qop = ", ".join(self.policy.qop)
         return tuple(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 MAGIC_COOKIE = "z9hG4bK"                   # RFC 3261 §8.1.1.7: what a branch of ours and of our peers begins with
 MAX_CSEQ = 2**31 - 1                       # RFC 3261 §8.1.1.5
 MAX_DELTA = 2**32 - 1
+CACHED_CSEQ = 32                           # characters; longer ones are read anew each time
+CACHED_CSEQS = 512                         # nearly all calls have the same few
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -232,17 +235,24 @@ class CSeq(NamedTuple):
 
     @staticmethod
     def parse(text: str) -> CSeq:
-        match = _CSEQ.fullmatch(text)
-        if match is None:
-            raise ParseError("Bad CSeq")
-        digits, method = match.groups()
-        number = int(digits) if len(digits) < 10 else parse_number(digits, "CSeq")
-        if number > MAX_CSEQ:
-            raise ParseError("CSeq out of range")
-        return CSeq(number, method)
+        return _cached_cseq(text) if len(text) <= CACHED_CSEQ else _parse_cseq(text)
 
     def __str__(self) -> str:
         return f"{self.number} {self.method}"
+
+
+def _parse_cseq(text: str) -> CSeq:
+    match = _CSEQ.fullmatch(text)
+    if match is None:
+        raise ParseError("Bad CSeq")
+    digits, method = match.groups()
+    number = int(digits) if len(digits) < 10 else parse_number(digits, "CSeq")
+    if number > MAX_CSEQ:
+        raise ParseError("CSeq out of range")
+    return CSeq(number, method)
+
+
+_cached_cseq = lru_cache(CACHED_CSEQS)(_parse_cseq)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ PARAM = rf'{LWS};{LWS}([^;=,\s"<>]++)(?:{LWS}={LWS}({QUOTED_STRING}|[^;,\s"<>]*+
 
 _TOKEN = re.compile(TOKEN)
 _PLAIN_PARAMS = re.compile(PLAIN_PARAMS)
+_PLAIN_PARAM = re.compile(r";([^;=]++)=?+([^;]*+)")
 _PARAM = re.compile(PARAM)
 _ESCAPED_PAIR = re.compile(r"\\(.)", re.DOTALL)
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
@@ -78,8 +79,8 @@ def parse_params(text: str) -> dict[str, str]:
 
 def split_plain_params(text: str) -> dict[str, str]:
     """The same for text that is known to match PLAIN_PARAMS, and not to be empty."""
-    pairs = [piece.partition("=") for piece in text[1:].split(";")]
-    params = {name.lower(): value for name, _, value in pairs}
+    pairs = _PLAIN_PARAM.findall(text)
+    params = {name.lower(): value for name, value in pairs}
     if len(params) != len(pairs):
         raise ParseError("Repeated parameter")
     return params

@@ -110,6 +110,8 @@ class Headers:
 
     def get_all(self, name: str) -> list[str]:
         """All values of that name; those of list headers come apart at their commas."""
+        if self.get(name) is None:
+            return []
         names = self._spellings(name)
         values = [value for key, value in self._fields if key in names]
         if names[0] in LISTS:

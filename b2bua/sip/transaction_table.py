@@ -211,7 +211,7 @@ class TransactionTable:
 
     def _new_client(self, request: Request, flow: Flow) -> ClientTransaction:
         kind = InviteClientTransaction if request.method == "INVITE" else NonInviteClientTransaction
-        return kind(f"{request.via.branch} {request.method}", request, flow, self._timers, self._deadlines)
+        return kind(_client_key(request), request, flow, self._timers, self._deadlines)
 
     def _start(self, transaction: ClientTransaction, now: float) -> list[Effect | TransactionEvent]:
         _count(self.counters.requests_sent, transaction.method)
@@ -410,6 +410,12 @@ def _ends_here(response: Response) -> bool:
     """With a second Via it was meant for somebody behind us, who does not exist (RFC 3261 §8.1.3.3)."""
     vias = [value for name, value in response.headers if name == "Via"]
     return len(vias) == 1 and "," not in vias[0]
+
+
+def _client_key(request: Request) -> str:
+    """What its responses repeat (RFC 3261 §17.1.3). The Via is as `new_via` wrote it: parsing it took 6 us."""
+    branch = (request.headers.get("Via") or "").partition(";branch=")[2].partition(";")[0]
+    return f"{branch} {request.method}"
 
 
 def _server_key(request: Request, via: Via) -> str:

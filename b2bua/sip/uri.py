@@ -41,6 +41,7 @@ _USER_SAFE = "-_.!~*'()&=+$,;?/"           # RFC 3261 §25.1: unreserved and use
 _PASSWORD_SAFE = "-_.!~*'()&=+$,"         # noqa: S105
 _PARAM_SAFE = "-_.!~*'()[]/:&+$"
 _HEADER_SAFE = "-_.!~*'()[]/?:+$"
+_SAFE_ANYWHERE = re.compile(r"[A-Za-z0-9\-_.!~*'()+$]*+")
 
 # A parameter of these that only one of the two URIs has makes them differ; any other is then ignored.
 _DECISIVE = ("user", "ttl", "method", "maddr", "transport")
@@ -96,17 +97,15 @@ class Uri:
         return self._text
 
     def _compose(self) -> str:
-        params = "".join([_format_param(name, value) for name, value in self.params.items()])
+        params = "".join([_format_param(name, value) for name, value in self.params.items()]) if self.params else ""
         if self.scheme == "tel":
             return f"tel:{self.user}{params}"
-        user = quote(self.user, _USER_SAFE, errors="surrogateescape")
+        user = _escape(self.user, _USER_SAFE)
         if self.password:
-            user = f"{user}:{quote(self.password, _PASSWORD_SAFE, errors='surrogateescape')}"
+            user = f"{user}:{_escape(self.password, _PASSWORD_SAFE)}"
         at = "@" if user else ""
         port = "" if self.port is None else f":{self.port}"
-        headers = "&".join([f"{_escape_header(name)}={_escape_header(value)}" for name, value in self.headers.items()])
-        query = f"?{headers}" if headers else ""
-        return f"{self.scheme}:{user}{at}{bracketed(self.host)}{port}{params}{query}"
+        return f"{self.scheme}:{user}{at}{bracketed(self.host)}{port}{params}{_format_headers(self.headers)}"
 
     def __repr__(self) -> str:
         return f"Uri({str(self)!r})"
@@ -161,7 +160,7 @@ class Uri:
         if not self.is_sip:
             return f"tel:{self.user}" if self.scheme == "tel" else str(self)
         at = "@" if self.user else ""
-        user = quote(self.user, _USER_SAFE, errors="surrogateescape")
+        user = _escape(self.user, _USER_SAFE)
         port = "" if self.port is None else f":{self.port}"
         return f"{self.scheme}:{user}{at}{bracketed(self.host.lower())}{port}"
 
@@ -236,13 +235,20 @@ def _unescape(text: str) -> str:
     return unquote(text, errors="surrogateescape") if "%" in text else text
 
 
+def _escape(text: str, safe: str) -> str:
+    return text if _SAFE_ANYWHERE.fullmatch(text) else quote(text, safe, errors="surrogateescape")
+
+
 def _format_param(name: str, value: str) -> str:
-    name = quote(name, _PARAM_SAFE, errors="surrogateescape")
-    return f";{name}={quote(value, _PARAM_SAFE, errors='surrogateescape')}" if value else f";{name}"
+    name = _escape(name, _PARAM_SAFE)
+    return f";{name}={_escape(value, _PARAM_SAFE)}" if value else f";{name}"
 
 
-def _escape_header(text: str) -> str:
-    return quote(text, _HEADER_SAFE, errors="surrogateescape")
+def _format_headers(headers: Mapping[str, str]) -> str:
+    if not headers:
+        return ""
+    pairs = [f"{_escape(name, _HEADER_SAFE)}={_escape(value, _HEADER_SAFE)}" for name, value in headers.items()]
+    return f"?{'&'.join(pairs)}"
 
 
 def _folded(pairs: Mapping[str, str]) -> dict[str, str]:

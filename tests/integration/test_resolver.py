@@ -21,6 +21,9 @@ from b2bua.net import resolver as resolver_module
 from b2bua.net.resolver import Answers, DnsFailure, DnsResolver, Srv, SystemDns
 from b2bua.sip.effects import Address, Transport
 
+pytestmark = pytest.mark.both_loops
+
+
 ZONE = """
 $ORIGIN test.
 $TTL 300

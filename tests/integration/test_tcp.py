@@ -13,6 +13,8 @@ from b2bua.net import tcp
 from b2bua.net.tcp import TcpLimits, TcpTransport
 from b2bua.sip.effects import Address, Flow, Transport
 
+pytestmark = pytest.mark.both_loops
+
 
 def message(call_id: str = "1", body: bytes = b"") -> bytes:
     return (

@@ -16,6 +16,8 @@ from b2bua.net import udp
 from b2bua.net.udp import UdpTransport
 from b2bua.sip.effects import Address, Flow, Transport
 
+pytestmark = pytest.mark.both_loops
+
 
 def _has_ipv6() -> bool:
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:

@@ -50,14 +50,17 @@ async def embedded_plane(settings: RelaySettings) -> AsyncIterator[EmbeddedPlane
     plane = EmbeddedPlane(settings)
     link = await plane.start()
     failure: Exception | None = None
-    async with asyncio.TaskGroup() as tasks:
-        supervisor = tasks.create_task(plane.supervise(link))
-        try:
-            yield plane
-        except Exception as error:  # noqa: BLE001
-            failure = error             # raised again below, as what it is and not as one of a group
-        finally:
-            supervisor.cancel()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            supervisor = tasks.create_task(plane.supervise(link))
+            try:
+                yield plane
+            except Exception as error:  # noqa: BLE001
+                failure = error         # raised again below, as what it is and not as one of a group
+            finally:
+                supervisor.cancel()
+    finally:
+        await plane.close()             # not by the supervisor: one that is cancelled before its first step does nothing
     if failure is not None:
         raise failure
 
@@ -95,17 +98,19 @@ class EmbeddedPlane:
         """As long as the plane lives: a relay that dies takes its calls along, and another takes its place."""
         loop = asyncio.get_running_loop()
         back_off = FIRST_BACK_OFF
-        try:
-            while True:
-                started = loop.time()
-                status = await link.wait()
-                if loop.time() - started > STEADY:
-                    back_off = FIRST_BACK_OFF
-                log.error("media relay died", status=status, calls_lost=self._forget(), again_in=back_off)
-                await link.close()
-                link, back_off = await self._restarted(back_off)
-        finally:
-            self._forget()
+        while True:
+            started = loop.time()
+            status = await link.wait()
+            if loop.time() - started > STEADY:
+                back_off = FIRST_BACK_OFF
+            log.error("media relay died", status=status, calls_lost=self._forget(), again_in=back_off)
+            await link.close()
+            link, back_off = await self._restarted(back_off)
+
+    async def close(self) -> None:
+        link = self._link
+        self._forget()
+        if link is not None:
             await link.close()
 
     async def _restarted(self, back_off: float) -> tuple[RelayLink, float]:

@@ -1,0 +1,356 @@
+"""Brings clients, trunks, numbers, extensions and groups to what a TOML file says: all checked first, then at once."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from b2bua.cdr import ClientId
+from b2bua.config import Network, read_toml
+from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Number, Trunk
+from b2bua.faults import ConfigurationFaults, Fault, Location, dotted, faults_of_validation
+from b2bua.numbers import normalise
+from b2bua.sip.auth import ha1
+from b2bua.store.directory import DirectoryChanged, DirectoryStore
+from b2bua.toml_lines import LocatedToml
+
+ATTEMPTS = 5                           # when somebody else changes the directory at the same moment
+
+Short = Annotated[str, Field(pattern=r"^[0-9*#]{1,12}$")]
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+
+
+class Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class CrmEntry(Entry):
+    base_url: str = Field(description="address of the account, https://NAME.amocrm.ru")
+    token: SecretStr = Field(description="long-lived token of the integration", min_length=1)
+    forward_to_responsible: bool = Field(default=True, description="F5: the responsible user's phone rings first")
+    set_caller_name: bool = Field(default=True, description="F6: phones show the contact's name")
+    pop_up: bool = Field(default=True, description="F1: the card of the caller pops up")
+    patience: float = Field(default=1.5, ge=0, le=10, description="seconds that a phone waits for the CRM, at most")
+    responsible_ring_seconds: int = Field(default=20, ge=1, le=300,
+        description="how long the responsible user's phone rings before others do")
+    default_user: int | None = Field(default=None, ge=1, description="CRM user for whom there is no better one")
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_safe(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if not parts.hostname or parts.scheme not in ("https", "http"):
+            raise ValueError(f"{url!r} is no address of a CRM | Write it like https://NAME.amocrm.ru.")
+        if parts.scheme == "http" and not _is_loopback(parts.hostname):
+            raise ValueError("the token would cross the network in the clear | Use https://.")
+        return url.rstrip("/")
+
+
+class TrunkEntry(Entry):
+    name: Word = Field(description="its name: letters, digits, . _ -")
+    host: str = Field(description="the operator's server, name or address", pattern=r"^[A-Za-z0-9.:_-]{1,255}$")
+    port: int | None = Field(default=None, ge=1, le=65535, description="its port; default: as DNS says (RFC 3263)")
+    transport: Literal["udp", "tcp"] = Field(default="udp", description="how it is reached")
+    networks: tuple[Network, ...] = Field(default=(), description="whence its calls come, beside `host`")
+    register_: bool = Field(default=False, alias="register", description="register there, with `user` and `password`")
+    user: Text = Field(default="", description="our user name there")
+    password: SecretStr = Field(default=SecretStr(""), description="our password there")
+    domain: Text = Field(default="", description="host part of our address there; default `host`")
+    caller_id: Text = Field(default="", description="number that outgoing calls show; default: the extension's own")
+    country: Country | None = Field(default=None, description="how national numbers are read; default: the client's")
+    max_calls: int = Field(default=100, ge=1, le=100_000, description="calls at once on this line")
+
+
+class ExtensionEntry(Entry):
+    number: Short = Field(description="what colleagues dial: digits, * and #, at most 12")
+    login: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._@-]{1,100}$",
+                              description="digest user name of the phone; default CLIENT-NUMBER")
+    password: SecretStr | None = Field(default=None, description="of the phone, 8 characters or more; kept as a hash")
+    name: Text = Field(default="", description="shown to whom this extension calls")
+    crm_user: int | None = Field(default=None, ge=1, description="id of its user in the CRM")
+    address: str | None = Field(default=None, pattern=r"^sips?:[^\s<>\"]+$",
+                                description="a fixed SIP URI, for a phone that does not register")
+    ascii_only: bool = Field(default=False, description="the phone cannot show UTF-8: names are transliterated")
+    max_contacts: int = Field(default=5, ge=1, le=20, description="phones that may be registered at once")
+
+    @field_validator("password")
+    @classmethod
+    def _is_long_enough(cls, password: SecretStr | None) -> SecretStr | None:
+        if password is not None and not 8 <= len(password.get_secret_value()) <= 100:
+            raise ValueError("a password has 8 to 100 characters | Give another one; phones are attacked by guessing.")
+        return password
+
+
+class GroupEntry(Entry):
+    number: Short = Field(description="what colleagues dial: digits, * and #, at most 12")
+    members: tuple[Short, ...] = Field(min_length=1, max_length=50,
+        description="numbers of extensions; they ring together")
+    name: Text = Field(default="", description="of the group, for people")
+
+
+class NumberEntry(Entry):
+    number: Text = Field(min_length=1, description="the outside number, with + and country")
+    destination: Short = Field(description="number of an extension or a group")
+    trunk: Word | None = Field(default=None, description="only calls from this trunk; default: from any")
+    ring_seconds: int = Field(default=30, ge=1, le=300, description="how long the destination rings")
+
+
+class ClientEntry(Entry):
+    id: Word = Field(description="short name, for ever: letters, digits, . _ -")
+    name: Text = Field(default="", description="for people; default: `id`")
+    max_calls: int = Field(default=100, ge=1, le=100_000, description="calls at once")
+    record: bool = Field(default=True, description="record outside calls")
+    country: Country = Field(default="RU", description="how national numbers are read (ISO 3166)")
+    crm: CrmEntry | None = Field(default=None, description="its amoCRM account; without it: no CRM")
+    trunk: tuple[TrunkEntry, ...] = Field(default=(), description="lines to operators")
+    extension: tuple[ExtensionEntry, ...] = Field(default=(), description="employees' numbers and phones")
+    group: tuple[GroupEntry, ...] = Field(default=(), description="numbers that ring several extensions")
+    number: tuple[NumberEntry, ...] = Field(default=(), description="outside numbers and where their calls go")
+
+
+class DirectoryFile(Entry):
+    client: tuple[ClientEntry, ...] = Field(default=(), description="firms on this server")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a file says, and where it says it."""
+
+    directory: Directory
+    toml: LocatedToml
+    logins: Mapping[str, Location]     # login -> where its extension stands
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    sign: str                          # "+", "~", "-"
+    what: str                          # "extension acme/101"
+    fields: tuple[str, ...] = ()       # which changed; values may be secrets
+
+    def __str__(self) -> str:
+        return f"{self.sign} {self.what}" + (f": {', '.join(self.fields)}" if self.fields else "")
+
+
+async def apply_file(store: DirectoryStore, path: Path, realm: str, *, dry_run: bool = False,
+                     prune: bool = False) -> list[Change]:
+    """The differences, which are in the database when this returns, unless `dry_run`. Raises ConfigurationFaults."""
+    wanted = read_directory(path, realm)
+    for _ in range(ATTEMPTS):
+        current, generation = await store.load()
+        new = merged(current, wanted, prune=prune)
+        changes = difference(current, new)
+        if dry_run or not changes:
+            return changes
+        try:
+            await store.replace(current, new, generation)
+        except DirectoryChanged:
+            continue
+        return changes
+    raise DirectoryChanged
+
+
+def read_directory(path: Path, realm: str) -> Wanted:
+    """Raises ConfigurationFaults with everything that is wrong in the file."""
+    toml = read_toml(path, "Give the path of a file with [[client]] tables.")
+    try:
+        file = DirectoryFile.model_validate(toml.data)
+    except ValidationError as error:
+        raise ConfigurationFaults(faults_of_validation(error, DirectoryFile, toml)) from error
+    review = _Review(toml)
+    for index, entry in enumerate(file.client):
+        review.client(entry, ("client", index))
+    if review.faults:
+        raise ConfigurationFaults(sorted(review.faults, key=lambda fault: fault.line or 0))
+    return Wanted(_directory(file.client, realm), toml, review.logins)
+
+
+def merged(current: Directory, wanted: Wanted, *, prune: bool) -> Directory:
+    """Clients that are not named stay as they are, or go when `prune`. Raises ConfigurationFaults."""
+    named = {client.id for client in wanted.directory.clients}
+    kept = Directory() if prune else _without(current, named)
+    faults = [
+        Fault(wanted.toml.line(wanted.logins[login]), dotted(wanted.logins[login]),
+              f"login {login!r} is taken: extension {taken.number} of client {taken.client!r} has it",
+              "Logins are unique on the server; choose another one.")
+        for login, taken in kept.by_login.items() if login in wanted.logins
+    ]
+    if faults:
+        raise ConfigurationFaults(faults)
+    new = wanted.directory
+    return Directory(kept.clients + new.clients, kept.extensions + new.extensions, kept.trunks + new.trunks,
+                     kept.groups + new.groups, kept.numbers + new.numbers)
+
+
+def _without(directory: Directory, clients: set[ClientId]) -> Directory:
+    return Directory(
+        tuple(client for client in directory.clients if client.id not in clients),
+        tuple(one for one in directory.extensions if one.client not in clients),
+        tuple(one for one in directory.trunks if one.client not in clients),
+        tuple(one for one in directory.groups if one.client not in clients),
+        tuple(one for one in directory.numbers if one.client not in clients),
+    )
+
+
+def difference(old: Directory, new: Directory) -> list[Change]:
+    before, after = dict(_named(old)), dict(_named(new))
+    removed = [Change("-", what) for what in before if what not in after]
+    added = [Change("+", what) for what in after if what not in before]
+    changed = [Change("~", what, fields) for what in after if what in before
+               if (fields := tuple(_changed(before[what], after[what])))]
+    return removed + added + changed
+
+
+def _named(directory: Directory) -> Iterator[tuple[str, Any]]:
+    for client in directory.clients:
+        yield f"client {client.id}", replace(client, crm=None)
+        if client.crm is not None:
+            yield f"CRM of {client.id}", client.crm
+    for trunk in directory.trunks:
+        yield f"trunk {trunk.client}/{trunk.name}", trunk
+    for extension in directory.extensions:
+        yield f"extension {extension.client}/{extension.number}", extension
+    for group in directory.groups:
+        yield f"group {group.client}/{group.number}", group
+    for number in directory.numbers:
+        yield f"number {number.client}/{number.number}", number
+
+
+def _changed(old: Any, new: Any) -> Iterable[str]:
+    return ("password" if name == "ha1" else name for name in type(new).__dataclass_fields__
+            if getattr(old, name) != getattr(new, name))
+
+
+def login_of(client: ClientEntry, extension: ExtensionEntry) -> str:
+    return extension.login or f"{client.id}-{extension.number}"
+
+
+def _directory(entries: Iterable[ClientEntry], realm: str) -> Directory:
+    clients, trunks, extensions, groups, numbers = [], [], [], [], []
+    for entry in entries:
+        client = ClientId(entry.id)
+        clients.append(Client(client, entry.name or entry.id, _crm(entry.crm), entry.max_calls, entry.record,
+                              entry.country))
+        trunks += [_trunk(client, trunk, entry.country) for trunk in entry.trunk]
+        extensions += [_extension(client, one, login_of(entry, one), realm) for one in entry.extension]
+        groups += [Group(client, group.number, group.members, group.name) for group in entry.group]
+        numbers += [Number(client, normalise(one.number, entry.country), one.destination, one.trunk, one.ring_seconds)
+                    for one in entry.number]
+    return Directory(tuple(clients), tuple(extensions), tuple(trunks), tuple(groups), tuple(numbers))
+
+
+def _crm(entry: CrmEntry | None) -> CrmAccount | None:
+    if entry is None:
+        return None
+    return CrmAccount(**{**entry.model_dump(), "token": entry.token.get_secret_value()})
+
+
+def _trunk(client: ClientId, entry: TrunkEntry, country: str) -> Trunk:
+    country = entry.country or country
+    return Trunk(client, entry.name, entry.host, entry.port, entry.transport.upper(), entry.networks, entry.register_,
+                 entry.user, entry.password.get_secret_value(), entry.domain,
+                 normalise(entry.caller_id, country) if entry.caller_id else "", country, entry.max_calls)
+
+
+def _extension(client: ClientId, entry: ExtensionEntry, login: str, realm: str) -> Extension:
+    hashes = {} if entry.password is None else {
+        algorithm: ha1(algorithm, login, realm, entry.password.get_secret_value()) for algorithm in ("MD5", "SHA-256")}
+    return Extension(client, entry.number, login, hashes, entry.name, entry.crm_user, entry.address, entry.ascii_only,
+                     entry.max_contacts)
+
+
+@dataclass(slots=True)
+class _Review:
+    """What one entry says of another."""
+
+    toml: LocatedToml
+    faults: list[Fault] = field(default_factory=list)
+    clients: dict[str, Location] = field(default_factory=dict)
+    logins: dict[str, Location] = field(default_factory=dict)
+
+    def client(self, entry: ClientEntry, at: Location) -> None:
+        self._once(self.clients, entry.id, (*at, "id"), f"client {entry.id!r} is in the file already")
+        for index, trunk in enumerate(entry.trunk):
+            self._trunk(trunk, (*at, "trunk", index))
+        self._unique("trunk", [(trunk.name, (*at, "trunk", i, "name")) for i, trunk in enumerate(entry.trunk)])
+        self._unique("number", [(one.number, (*at, "extension", i, "number")) for i, one in enumerate(entry.extension)]
+                     + [(one.number, (*at, "group", i, "number")) for i, one in enumerate(entry.group)])
+        self._unique("CRM user", [(str(one.crm_user), (*at, "extension", i, "crm_user"))
+                                  for i, one in enumerate(entry.extension) if one.crm_user is not None])
+        self._unique("number", [(normalise(one.number, entry.country), (*at, "number", i, "number"))
+                                for i, one in enumerate(entry.number)])
+        for index, extension in enumerate(entry.extension):
+            self._extension(entry, extension, (*at, "extension", index))
+        self._groups(entry, at)
+        self._numbers(entry, at)
+
+    def _trunk(self, trunk: TrunkEntry, at: Location) -> None:
+        if trunk.register_ and not (trunk.user and trunk.password.get_secret_value()):
+            self._fault((*at, "register"), f"trunk {trunk.name!r} cannot register without credentials",
+                        "Add `user` and `password`, as the operator gave them.")
+
+    def _extension(self, client: ClientEntry, extension: ExtensionEntry, at: Location) -> None:
+        login = login_of(client, extension)
+        self._once(self.logins, login, (*at, "login"), f"login {login!r} is in the file already")
+        if extension.password is None and extension.address is None:
+            self._fault(at, f"extension {extension.number} has neither a password nor a fixed address",
+                        "Add `password = …` for phones that register, or `address = \"sip:…\"`.")
+
+    def _groups(self, client: ClientEntry, at: Location) -> None:
+        known = {extension.number for extension in client.extension}
+        for index, group in enumerate(client.group):
+            for place, member in enumerate(group.members):
+                if member not in known:
+                    self._fault((*at, "group", index, "members", place), f"there is no extension {member}",
+                                f"Extensions of {client.id!r}: {_listed(known)}.")
+            if len(set(group.members)) < len(group.members):
+                self._fault((*at, "group", index, "members"), "a member is named twice", "Name each one once.")
+
+    def _numbers(self, client: ClientEntry, at: Location) -> None:
+        targets = {one.number for one in client.extension} | {one.number for one in client.group}
+        trunks = {trunk.name for trunk in client.trunk}
+        for index, number in enumerate(client.number):
+            place = (*at, "number", index)
+            if number.destination not in targets:
+                self._fault((*place, "destination"), f"there is no extension or group {number.destination}",
+                            f"Known in {client.id!r}: {_listed(targets)}.")
+            if number.trunk is not None and number.trunk not in trunks:
+                self._fault((*place, "trunk"), f"there is no trunk {number.trunk!r}",
+                            f"Trunks of {client.id!r}: {_listed(trunks)}.")
+            if not re.fullmatch(r"\+?[0-9]{3,15}|[A-Za-z0-9._-]+", normalise(number.number, client.country)):
+                self._fault((*place, "number"), f"{number.number!r} is no telephone number",
+                            "Write it as the operator sends it, best with + and country.")
+
+    def _unique(self, what: str, found: Iterable[tuple[str, Location]]) -> None:
+        seen: dict[str, Location] = {}
+        for name, at in found:
+            self._once(seen, name, at, f"{what} {name} is there already")
+
+    def _once(self, seen: dict[str, Location], name: str, at: Location, problem: str) -> None:
+        if name in seen:
+            line = self.toml.line(seen[name])
+            self._fault(at, f"{problem}, in line {line}", "Keep one of the two.")
+        else:
+            seen[name] = at
+
+    def _fault(self, at: Location, problem: str, remedy: str) -> None:
+        self.faults.append(Fault(self.toml.line(at), dotted(at), problem, remedy))
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names)) or "none yet"

@@ -1,0 +1,206 @@
+"""The tables, for SQLite and PostgreSQL alike; migrations/ brings a database to them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import TIMESTAMP
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+metadata = MetaData(naming_convention={
+    "pk": "pk_%(table_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+})
+
+
+def instant_text(at: datetime) -> str:
+    """How SQLite holds an instant: UTC, ISO 8601, of one length, so that text order is time order."""
+    return (at if at.tzinfo is UTC else at.astimezone(UTC)).isoformat(timespec="microseconds")
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware UTC datetime: timestamptz in PostgreSQL, ISO text in SQLite, which has no such type."""
+
+    impl = String(32)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(TIMESTAMP(timezone=True) if dialect.name == "postgresql" else String(32))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        return instant_text(value) if value is not None and dialect.name != "postgresql" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+# SQLite counts rows by itself only for INTEGER PRIMARY KEY, which is as wide as BIGINT there.
+RowId = BigInteger().with_variant(Integer(), "sqlite")
+
+calls = Table(
+    "calls", metadata,
+    Column("id", Text, primary_key=True),
+    Column("client", Text, nullable=False),
+    Column("direction", String(16), nullable=False),
+    Column("caller", Text, nullable=False),
+    Column("dialled", Text, nullable=False),
+    Column("trunk", Text),
+    Column("started_at", Instant, nullable=False),
+    Column("rang_at", Instant),
+    Column("answered_at", Instant),
+    Column("ended_at", Instant, nullable=False),
+    Column("disposition", String(16), nullable=False),
+    Column("ended_by", String(16), nullable=False),
+    Column("reason", String(32), nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("extension", Text),
+    Column("rang", Text, nullable=False),                  # JSON list
+    Column("crm_user", BigInteger),
+    Column("contact", Text),
+    Column("recording", Text),
+    Column("why", Text, nullable=False),                   # JSON list
+    Index(None, "started_at"),
+    Index(None, "client", "started_at"),
+)
+
+_PENDING = text("state = 'pending'")
+
+outbox = Table(
+    "outbox", metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("client", Text, nullable=False),
+    Column("lane", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("state", String(16), nullable=False),           # pending, done, aside
+    Column("due_at", Instant, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("outcome", Text),                               # what came of it, or the last error
+    UniqueConstraint("client", "key"),
+    # Only what is pending is looked for, and it is few among the many that are done.
+    Index("ix_outbox_lanes", "client", "lane", "id", sqlite_where=_PENDING, postgresql_where=_PENDING),
+)
+
+recordings = Table(
+    "recordings", metadata,
+    Column("id", Text, primary_key=True),
+    Column("call", Text, nullable=False),
+    Column("client", Text, nullable=False),
+    Column("path", Text, nullable=False),                  # below the recordings' directory
+    Column("started_at", Instant, nullable=False),
+    Column("state", String(16), nullable=False),           # recording, ready, failed
+    Column("seconds", Float, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("problem", Text),
+    Column("revoked", Boolean(create_constraint=False), nullable=False),
+    Index(None, "call"),
+    Index(None, "state"),
+    Index(None, "started_at"),
+)
+
+bindings = Table(
+    "bindings", metadata,
+    Column("client", Text, primary_key=True),
+    Column("extension", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("expires_at", Instant, nullable=False),
+    Column("payload", Text, nullable=False),               # the registrar's own JSON
+)
+
+# One row: counts the changes of the tables below, so that a running daemon learns of them.
+directory_generation = Table(
+    "directory_generation", metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("generation", BigInteger, nullable=False),
+)
+
+clients = Table(
+    "clients", metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("max_calls", Integer, nullable=False),
+    Column("record", Boolean(create_constraint=False), nullable=False),
+    Column("country", String(2), nullable=False),
+)
+
+crm_accounts = Table(
+    "crm_accounts", metadata,
+    Column("client", Text, ForeignKey("clients.id", ondelete="CASCADE"), primary_key=True),
+    Column("base_url", Text, nullable=False),
+    Column("token", Text, nullable=False),
+    Column("forward_to_responsible", Boolean(create_constraint=False), nullable=False),
+    Column("set_caller_name", Boolean(create_constraint=False), nullable=False),
+    Column("pop_up", Boolean(create_constraint=False), nullable=False),
+    Column("patience", Float, nullable=False),
+    Column("responsible_ring_seconds", Integer, nullable=False),
+    Column("default_user", BigInteger),
+)
+
+extensions = Table(
+    "extensions", metadata,
+    Column("client", Text, ForeignKey("clients.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Text, primary_key=True),
+    Column("login", Text, nullable=False, unique=True),
+    Column("ha1", Text, nullable=False),                   # JSON: algorithm -> H(login:realm:password)
+    Column("name", Text, nullable=False),
+    Column("crm_user", BigInteger),
+    Column("address", Text),
+    Column("ascii_only", Boolean(create_constraint=False), nullable=False),
+    Column("max_contacts", Integer, nullable=False),
+)
+
+trunks = Table(
+    "trunks", metadata,
+    Column("client", Text, ForeignKey("clients.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("port", Integer),
+    Column("transport", String(8), nullable=False),
+    Column("networks", Text, nullable=False),              # JSON list
+    Column("register", Boolean(create_constraint=False), nullable=False),
+    Column("user", Text, nullable=False),
+    Column("password", Text, nullable=False),
+    Column("domain", Text, nullable=False),
+    Column("caller_id", Text, nullable=False),
+    Column("country", String(2), nullable=False),
+    Column("max_calls", Integer, nullable=False),
+)
+
+groups = Table(
+    "groups", metadata,
+    Column("client", Text, ForeignKey("clients.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Text, primary_key=True),
+    Column("members", Text, nullable=False),               # JSON list
+    Column("name", Text, nullable=False),
+)
+
+numbers = Table(
+    "numbers", metadata,
+    Column("client", Text, ForeignKey("clients.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Text, primary_key=True),
+    Column("destination", Text, nullable=False),
+    Column("trunk", Text),
+    Column("ring_seconds", Integer, nullable=False),
+    ForeignKeyConstraint(["client", "trunk"], ["trunks.client", "trunks.name"]),
+)

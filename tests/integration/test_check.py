@@ -1,0 +1,101 @@
+"""`check` finds what is wrong with the machine, beside what is wrong with the file, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from b2bua.check import checked, notes
+from b2bua.config import Settings
+from b2bua.faults import ConfigurationFaults
+
+FREE = """\
+[server]
+data_dir = "{directory}/data"
+[sip]
+listen = [{{ host = "127.0.0.1", port = {udp} }}, {{ transport = "tcp", host = "127.0.0.1", port = 0 }}]
+[media]
+host = "127.0.0.1"
+[web]
+port = {web}
+"""
+
+
+def written(directory: Path, text: str) -> Path:
+    path = directory / "smartswitch.toml"
+    path.write_text(text)
+    return path
+
+
+def faults(path: Path) -> list[str]:
+    with pytest.raises(ConfigurationFaults) as wrong:
+        checked(path)
+    return [str(fault) for fault in wrong.value.faults]
+
+
+def test_a_machine_that_can_run_it_is_left_as_it_was(tmp_path: Path) -> None:
+    path = written(tmp_path, FREE.format(directory=tmp_path, udp=0, web=0))
+    assert checked(path).server.data_dir == tmp_path / "data"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_taken_ports_are_all_named(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+        udp.bind(("127.0.0.1", 0))
+        tcp.bind(("127.0.0.1", 0))
+        tcp.listen()
+        ports = udp.getsockname()[1], tcp.getsockname()[1]
+        path = written(tmp_path, FREE.format(directory=tmp_path, udp=ports[0], web=ports[1]))
+        found = faults(path)
+        checked(path.with_name(path.name), ports=False)
+    assert [fault.partition(". ")[0] for fault in found] == [
+        f"line 4: sip.listen[0].port: UDP port {ports[0]} of 127.0.0.1 is taken",
+        f"line 8: web.port: TCP port {ports[1]} of 127.0.0.1 is taken",
+    ]
+
+
+def test_faults_of_file_and_machine_come_together(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    found = faults(written(tmp_path, f"""\
+[server]
+data_dir = "{tmp_path}/file/data"
+[sip]
+t1 = "x"
+[web]
+host = "192.0.2.77"
+[database]
+url = "postgresql://u:very-secret@127.0.0.1:1/db"
+"""))
+    assert [fault.partition(". ")[0] for fault in found] == [
+        f"line 2: server.data_dir: {tmp_path}/file is a file, not a directory",
+        "line 4: sip.t1: this is the wrong kind of value",
+        "line 6: web.host: this machine has no address 192.0.2.77",
+        "line 8: database.url: the database postgresql+asyncpg://u:***@127.0.0.1:1/db cannot be reached: "
+        "[Errno 111] Connect call failed ('127.0.0.1', 1)",
+        f"recording.directory: {tmp_path}/file is a file, not a directory",
+    ]
+
+
+def test_a_directory_that_is_not_writable_is_named(tmp_path: Path) -> None:
+    text = FREE.format(directory=tmp_path, udp=0, web=0).replace(f"{tmp_path}/data", "/proc/self")   # not even for root
+    assert faults(written(tmp_path, text))[0].startswith("line 2: server.data_dir: /proc/self is not writable")
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "smartswitch.db").write_text("no database at all " * 100)
+    (found,) = faults(written(tmp_path, FREE.format(directory=tmp_path, udp=0, web=0)))
+    assert "cannot be used: file is not a database" in found
+
+
+def test_sip_ports_among_the_media_ports_are_named(tmp_path: Path) -> None:
+    (found,) = faults(written(tmp_path, FREE.format(directory=tmp_path, udp=20000, web=0)))
+    assert found.startswith("line 4: sip.listen[0].port: port 20000 is among the RTP ports")
+
+
+def test_what_is_right_and_may_surprise_is_noted() -> None:
+    assert any("public_url" in note for note in notes(Settings()))
+    public = Settings.model_validate({"web": {"public_url": "https://pbx.example.org"}})
+    assert notes(public) == []

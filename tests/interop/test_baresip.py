@@ -1,0 +1,129 @@
+"""A real phone: baresip registers, is called and calls, and both sides hear what the other side says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from b2bua.net.udp import UdpTransport
+from b2bua.sip.effects import Address
+from tests.sipp.office import DID, OFFICE, PASSWORD
+from tests.support import baresip
+from tests.support.baresip import Baresip, running_baresip
+from tests.support.daemon import Addresses, Daemon, running_daemon
+from tests.support.phone import Answers, Phone, PhoneCall
+from tests.support.tone import PCMA, PCMU, RATE, RtpTone, Samples, dominant, rtp_tone
+
+pytestmark = pytest.mark.skipif(not baresip.available, reason="baresip is not installed (Debian: baresip-core)")
+
+SPOKEN_OUTSIDE, SPOKEN_BY_PHONE = 440.0, 1000.0      # Hz
+TALK = 1.5                                           # seconds of audio that are judged
+PURE = 0.9                                           # share of the tone in what is heard
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    addresses = Addresses.of_this_process()
+    office = OFFICE.format(trunk=addresses.trunk)
+    with running_daemon(tmp_path_factory.mktemp("daemon"), addresses, office) as daemon:
+        yield daemon
+
+
+@dataclass(frozen=True)
+class Line:
+    """baresip at the one end, the outside world at the other."""
+
+    phone: Baresip
+    trunk: Phone
+    outside: RtpTone
+
+    async def talk(self, call: PhoneCall) -> Samples:
+        """Let both sides talk for a while; what the outside heard."""
+        self.outside.remote = media_address(call.sdp)
+        await self.outside.hears(0.5)                # the beginning: latching, jitter buffers
+        return await self.outside.hears(TALK)
+
+
+@asynccontextmanager
+async def line(daemon: Daemon, home: Path, codec: str) -> AsyncIterator[Line]:
+    addresses = daemon.addresses
+    trunk_at, server = Address(addresses.trunk, 5060), Address(addresses.daemon, 5060)
+    async with (
+        rtp_tone(addresses.trunk, SPOKEN_OUTSIDE, {"PCMA": PCMA, "PCMU": PCMU}[codec]) as outside,
+        running_baresip(
+            home, addresses.phone("101"), daemon.sip, user="101", login="office-101", password=PASSWORD,
+            frequency=SPOKEN_BY_PHONE, codec=codec,
+        ) as phone,
+    ):
+        trunk = Phone("operator", server, rtp_port=outside.local.port).plug(partial(UdpTransport.open, trunk_at))
+        try:
+            async with asyncio.timeout(10):
+                await phone.event("REGISTER_OK")
+            yield Line(phone, trunk, outside)
+        finally:
+            trunk.close()
+
+
+@pytest.mark.parametrize("codec", ["PCMA", "PCMU"])
+async def test_a_phone_is_called_from_outside_and_both_hear_each_other(
+    daemon: Daemon, tmp_path: Path, codec: str
+) -> None:
+    caller = f"+791612345{codec == 'PCMA':02}"
+    async with line(daemon, tmp_path, codec) as ends, asyncio.timeout(20):
+        call = ends.trunk.call(DID, as_=caller)
+        await call.answered.wait()
+        heard_outside = await ends.talk(call)
+        call.hang_up()
+        await ends.phone.event("CALL_CLOSED")
+        heard_by_phone = ends.phone.heard()
+    assert is_tone(heard_outside, SPOKEN_BY_PHONE)
+    samples, rate = middle(heard_by_phone)
+    assert is_tone(samples, SPOKEN_OUTSIDE, rate)
+    record = daemon.record(caller=caller)
+    assert (record["disposition"], record["extension"], record["ended_by"]) == ("answered", "101", "caller")
+    assert record["recording"] is not None
+
+
+async def test_a_phone_calls_out_and_hangs_up(daemon: Daemon, tmp_path: Path) -> None:
+    async with line(daemon, tmp_path, "PCMA") as ends, asyncio.timeout(20):
+        ends.trunk.does = Answers(after=0.2)
+        await ends.phone.tell("dial", "+79161110022")
+        await ends.phone.event("CALL_ESTABLISHED")
+        (call,) = ends.trunk.calls
+        heard_outside = await ends.talk(call)
+        await ends.phone.tell("hangup")
+        await call.over.wait()
+        await ends.phone.event("CALL_CLOSED")
+        heard_by_phone = ends.phone.heard()
+    assert is_tone(heard_outside, SPOKEN_BY_PHONE)
+    samples, rate = middle(heard_by_phone)
+    assert is_tone(samples, SPOKEN_OUTSIDE, rate)
+    record = daemon.record(dialled="+79161110022")
+    assert (record["direction"], record["disposition"], record["ended_by"]) == ("outbound", "answered", "caller")
+
+
+def is_tone(samples: Samples, frequency: float, rate: int = RATE) -> bool:
+    found, share = dominant(samples, rate)
+    assert abs(found - frequency) < 15, f"heard {found} Hz, not {frequency}"
+    assert share > PURE, f"only {share:.0%} of what was heard is the tone"
+    return True
+
+
+def middle(recorded: tuple[Samples, int]) -> tuple[Samples, int]:
+    """Without the silence before latching and after the goodbye."""
+    samples, rate = recorded
+    centre, half = len(samples) // 2, rate // 2
+    return samples[centre - half : centre + half], rate
+
+
+def media_address(sdp: bytes) -> Address:
+    lines = sdp.decode().splitlines()
+    host = next(text.split()[-1] for text in lines if text.startswith("c="))
+    port = next(text.split()[1] for text in lines if text.startswith("m=audio"))
+    return Address(host, int(port))

@@ -1,0 +1,123 @@
+"""baresip, a real phone without hands: plays a tone instead of a microphone, dumps what it hears, and is told what to
+do over its control socket (netstrings of JSON)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from asyncio.subprocess import DEVNULL, STDOUT
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tests.support.sipp import ended
+from tests.support.tone import Samples, read_wav, tone, write_wav
+
+MODULES = next(iter(Path("/usr").glob("lib*/**/baresip/modules/ctrl_tcp.so")), Path("ctrl_tcp.so")).parent
+CONTROL_PORT = 4444
+MICROPHONE_SECONDS = 30
+
+available = shutil.which("baresip") is not None and (MODULES / "g711.so").exists()
+
+CONFIG = """\
+sip_listen {host}:0
+net_interface {host}
+audio_source aufile,{home}/microphone.wav
+audio_player aubridge,nil
+module_path {modules}
+module g711.so
+module aufile.so
+module aubridge.so
+module sndfile.so
+snd_path {home}
+module_tmp account.so
+module_app menu.so
+module_app ctrl_tcp.so
+ctrl_tcp_listen {host}:{control}
+"""
+ACCOUNT = (
+    '<sip:{user}@{server};transport=udp>;auth_user={login};auth_pass={password};outbound="sip:{server};transport=udp"'
+    ";regint=60;answermode=auto;audio_codecs={codec}/8000/1"
+)
+
+
+@dataclass
+class Baresip:
+    """A running one. `events` holds what it said of registrations and calls, oldest first."""
+
+    home: Path
+    host: str
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    async def tell(self, command: str, parameters: str = "") -> None:
+        text = json.dumps({"command": command, "params": parameters})
+        self.writer.write(f"{len(text)}:{text},".encode())
+        await self.writer.drain()
+
+    async def event(self, kind: str) -> dict[str, Any]:
+        """The next event of this type, or one that was there already and was not asked for."""
+        while True:
+            for at, event in enumerate(self.events):
+                if event.get("type") == kind:
+                    return self.events.pop(at)
+            self.events.append(await self._message())
+
+    async def _message(self) -> dict[str, Any]:
+        length = int((await self.reader.readuntil(b":"))[:-1])
+        message = json.loads(await self.reader.readexactly(length))
+        await self.reader.readexactly(1)
+        return dict(message)
+
+    def heard(self) -> tuple[Samples, int]:
+        """The last call's audio as it came out of the decoder."""
+        dumps = sorted(self.home.glob("dump-*-dec.wav"), key=lambda path: path.stat().st_mtime)
+        return read_wav(dumps[-1])
+
+    def log(self) -> str:
+        return (self.home / "log").read_text(errors="replace")
+
+
+@asynccontextmanager
+async def running_baresip(
+    home: Path, host: str, server: str, *, user: str, login: str, password: str, frequency: float, codec: str = "PCMA"
+) -> AsyncIterator[Baresip]:
+    """A phone at `host` that registers at `server` and answers every call with a tone."""
+    account = ACCOUNT.format(user=user, server=server, login=login, password=password, codec=codec)
+    with _furnished(home, host, frequency) as log:
+        process = await asyncio.create_subprocess_exec(
+            "baresip", "-f", str(home), "-s", cwd=home, stdin=DEVNULL, stdout=log, stderr=STDOUT
+        )
+    async with ended(process):
+        reader, writer = await _connected(host)
+        try:
+            phone = Baresip(home, host, reader, writer)
+            await phone.tell("uanew", account)      # from a file it would register before anybody listens
+            yield phone
+        finally:
+            writer.close()
+            await writer.wait_closed()
+
+
+def _furnished(home: Path, host: str, frequency: float) -> BinaryIO:
+    """What baresip wants to find in its directory; the file that its log goes to."""
+    home.mkdir(parents=True, exist_ok=True)
+    write_wav(home / "microphone.wav", tone(frequency, MICROPHONE_SECONDS))
+    (home / "config").write_text(CONFIG.format(host=host, home=home, modules=MODULES, control=CONTROL_PORT))
+    for empty in ("accounts", "contacts"):
+        (home / empty).write_text("")
+    return (home / "log").open("wb")
+
+
+async def _connected(host: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Its control socket, which it opens after a moment."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                return await asyncio.open_connection(host, CONTROL_PORT)
+            except ConnectionRefusedError:
+                await asyncio.sleep(0.05)

@@ -1,0 +1,144 @@
+"""The daemon as an operator starts it: configuration file, apply, serve; on loopback addresses of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+PATIENCE = 20.0                           # seconds to become ready, and to end
+TICK = 0.05
+COMMAND = (sys.executable, "-m", "b2bua")
+ROOT = Path(__file__).parents[2]
+
+CONFIG = """\
+[server]
+data_dir = "{home}/var"
+drain_seconds = 1
+
+[sip]
+realm = "{host}"
+register_min = 60
+algorithms = ["MD5"]
+listen = [{{ transport = "udp", host = "{host}", port = 5060 }}, {{ transport = "tcp", host = "{host}", port = 5060 }}]
+
+[media]
+host = "{host}"
+port_min = 20000
+port_max = 20999
+
+[web]
+host = "{host}"
+port = 8080
+
+[log]
+format = "console"
+level = "debug"
+sip_trace = true
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """A corner of 127.0.0.0/8 that no other test run on this machine uses at the same time."""
+
+    block: int
+
+    @classmethod
+    def of_this_process(cls) -> Addresses:
+        return cls(2 + os.getpid() % 250)
+
+    @property
+    def daemon(self) -> str:
+        return f"127.{self.block}.1.1"
+
+    @property
+    def trunk(self) -> str:
+        return f"127.{self.block}.2.1"
+
+    @property
+    def stranger(self) -> str:
+        return f"127.{self.block}.9.9"
+
+    def phone(self, extension: str) -> str:
+        return f"127.{self.block}.3.{int(extension) % 250}"
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    home: Path
+    addresses: Addresses
+    process: subprocess.Popen[bytes]
+
+    @property
+    def sip(self) -> str:
+        return f"{self.addresses.daemon}:5060"
+
+    def record(self, **wanted: str) -> dict[str, Any]:
+        """The one call in the books with these values. It gets there shortly after the last message of the call,
+        by no event that another process could see."""
+        where = " and ".join(f"{column} = ?" for column in wanted)
+        for _ in range(int(PATIENCE / TICK)):
+            with closing(sqlite3.connect(f"file:{self.home}/var/smartswitch.db?mode=ro", uri=True)) as books:
+                books.row_factory = sqlite3.Row
+                rows = books.execute(f"select * from calls where {where}", tuple(wanted.values())).fetchall()     # noqa: S608
+            if rows:
+                (row,) = rows
+                return dict(row)
+            Event().wait(TICK)
+        raise AssertionError(f"no such call in the books: {wanted}\n{self.log()}")
+
+    def get(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://{self.addresses.daemon}:8080{path}", timeout=5) as answer:
+            return str(answer.read().decode())
+
+    def log(self) -> str:
+        return (self.home / "log").read_text(errors="replace")[-20_000:]
+
+
+@contextmanager
+def running_daemon(home: Path, addresses: Addresses, directory: str) -> Iterator[Daemon]:
+    """Serve `directory` (what `smartswitch apply` reads) while the block lasts; then it must end well."""
+    config, applied = home / "smartswitch.toml", home / "office.toml"
+    config.write_text(CONFIG.format(home=home, host=addresses.daemon))
+    applied.write_text(directory)
+    subprocess.run([*COMMAND, "apply", "--config", str(config), str(applied)], check=True, timeout=60, cwd=ROOT)
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*COMMAND, "serve", "--config", str(config)], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    daemon = Daemon(home, addresses, process)
+    try:
+        _wait_until_ready(daemon)
+        yield daemon
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0, f"the daemon did not end well\n{daemon.log()}"
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_ready(daemon: Daemon) -> None:
+    for _ in range(int(PATIENCE / TICK)):
+        assert daemon.process.poll() is None, f"the daemon did not start\n{daemon.log()}"
+        try:
+            daemon.get("/readyz")
+        except urllib.error.HTTPError as not_ready:
+            not_ready.close()
+            Event().wait(TICK)
+        except OSError:
+            Event().wait(TICK)
+        else:
+            return
+    raise AssertionError(f"the daemon did not become ready\n{daemon.log()}")

@@ -1,0 +1,177 @@
+"""The apply file is checked whole before anything changes, and says where each fault is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from b2bua.apply_file import Change, difference, merged, read_directory
+from b2bua.cdr import ClientId
+from b2bua.directory import Client, Directory, Extension
+from b2bua.faults import ConfigurationFaults
+from b2bua.sip.auth import ha1
+
+GOOD = """\
+[[client]]
+id = "acme"
+name = "Acme"
+[client.crm]
+base_url = "https://acme.amocrm.ru/"
+token = "secret-token"
+patience = 1.0
+[[client.trunk]]
+name = "operator"
+host = "sip.example.org"
+networks = ["192.0.2.0/24"]
+caller_id = "8 495 765-43-21"
+[[client.extension]]
+number = "101"
+password = "plain-password"
+crm_user = 77
+[[client.extension]]
+number = "102"
+address = "sip:102@192.0.2.9"
+[[client.group]]
+number = "600"
+members = ["101", "102"]
+[[client.number]]
+number = "8 (495) 765-43-21"
+destination = "600"
+trunk = "operator"
+"""
+ACME = ClientId("acme")
+
+
+def read(directory: Path, text: str) -> Directory:
+    path = directory / "acme.toml"
+    path.write_text(text)
+    return read_directory(path, "smartswitch").directory
+
+
+def faults(directory: Path, text: str) -> list[str]:
+    with pytest.raises(ConfigurationFaults) as wrong:
+        read(directory, text)
+    return [str(fault) for fault in wrong.value.faults]
+
+
+def test_passwords_become_hashes_and_numbers_become_e164(tmp_path: Path) -> None:
+    directory = read(tmp_path, GOOD)
+    extension = directory.extension[ACME, "101"]
+    assert extension.login == "acme-101"
+    assert extension.ha1 == {algorithm: ha1(algorithm, "acme-101", "smartswitch", "plain-password")
+                             for algorithm in ("MD5", "SHA-256")}
+    assert directory.extension[ACME, "102"].ha1 == {}
+    assert list(directory.did) == [(ACME, "+74957654321")]
+    trunk = directory.trunk[ACME, "operator"]
+    assert (trunk.caller_id, trunk.transport, str(trunk.networks[0])) == ("+74957654321", "UDP", "192.0.2.0/24")
+    account = directory.client[ACME].crm
+    assert account is not None
+    assert (account.base_url, account.patience) == ("https://acme.amocrm.ru", 1.0)
+
+
+def test_every_wrong_field_is_said_at_once(tmp_path: Path) -> None:
+    found = faults(tmp_path, """\
+[[client]]
+id = "ac me"
+[client.crm]
+base_url = "http://crm.example.org"
+token = "t"
+[[client.trunk]]
+name = "operator"
+hots = "192.0.2.1"
+[[client.extension]]
+number = "10a"
+password = "short"
+""")
+    assert [fault.partition(". ")[0] for fault in found] == [
+        "line 2: client[0].id: there is something in it that does not belong there",
+        "line 4: client[0].crm.base_url: the token would cross the network in the clear",
+        "line 6: client[0].trunk[0].host: it is missing",
+        "line 8: client[0].trunk[0].hots: there is no such setting",
+        "line 10: client[0].extension[0].number: there is something in it that does not belong there",
+        "line 11: client[0].extension[0].password: a password has 8 to 100 characters",
+    ]
+
+
+def test_every_wrong_reference_is_said_at_once(tmp_path: Path) -> None:
+    found = faults(tmp_path, """\
+[[client]]
+id = "acme"
+[[client.trunk]]
+name = "op"
+host = "192.0.2.1"
+register = true
+[[client.extension]]
+number = "101"
+[[client.extension]]
+number = "102"
+password = "12345678"
+login = "anna"
+[[client.group]]
+number = "102"
+members = ["101",
+  "109"]
+[[client.number]]
+number = "+74957654321"
+destination = "700"
+trunk = "nope"
+[[client.number]]
+number = "84957654321"
+destination = "101"
+[[client]]
+id = "other"
+[[client.extension]]
+number = "101"
+password = "12345678"
+login = "anna"
+[[client]]
+id = "acme"
+""")
+    assert [fault.partition(". ")[0] for fault in found] == [
+        "line 6: client[0].trunk[0].register: trunk 'op' cannot register without credentials",
+        "line 7: client[0].extension[0]: extension 101 has neither a password nor a fixed address",
+        "line 14: client[0].group[0].number: number 102 is there already, in line 10",
+        "line 16: client[0].group[0].members[1]: there is no extension 109",
+        "line 19: client[0].number[0].destination: there is no extension or group 700",
+        "line 20: client[0].number[0].trunk: there is no trunk 'nope'",
+        "line 22: client[0].number[1].number: number +74957654321 is there already, in line 18",
+        "line 29: client[1].extension[0].login: login 'anna' is in the file already, in line 12",
+        "line 31: client[2].id: client 'acme' is in the file already, in line 2",
+    ]
+
+
+def test_a_login_of_another_client_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "acme.toml"
+    path.write_text(GOOD)
+    other = Client(ClientId("other"), "Other")
+    current = Directory((other,), (Extension(other.id, "7", "acme-101", {}),))
+    wanted = read_directory(path, "smartswitch")
+    with pytest.raises(ConfigurationFaults) as wrong:
+        merged(current, wanted, prune=False)
+    assert str(wrong.value).startswith("line 13: client[0].extension[0].login: login 'acme-101' is taken: "
+                                       "extension 7 of client 'other' has it")
+    assert merged(current, wanted, prune=True) == wanted.directory
+
+
+def test_the_difference_names_fields_and_no_secret(tmp_path: Path) -> None:
+    before = read(tmp_path, GOOD)
+    after = read(tmp_path, GOOD.replace("plain-password", "another-password").replace("secret-token", "new-token")
+                 .replace('[[client.group]]\nnumber = "600"\nmembers = ["101", "102"]\n', "")
+                 .replace('destination = "600"', 'destination = "101"'))
+    changes = difference(before, replace(after, clients=(*after.clients, Client(ClientId("new"), "New"))))
+    assert [str(change) for change in changes] == [
+        "- group acme/600", "+ client new", "~ CRM of acme: token", "~ extension acme/101: password",
+        "~ number acme/+74957654321: destination"]
+    assert difference(before, before) == []
+    assert "another-password" not in str(changes)
+
+
+def test_a_client_that_the_file_does_not_name_stays(tmp_path: Path) -> None:
+    path = tmp_path / "acme.toml"
+    path.write_text(GOOD)
+    other = Directory((Client(ClientId("other"), "Other"),))
+    wanted = read_directory(path, "smartswitch")
+    assert Change("-", "client other") not in difference(other, merged(other, wanted, prune=False))
+    assert Change("-", "client other") in difference(other, merged(other, wanted, prune=True))

@@ -1,0 +1,60 @@
+"""Sessions of the pages: sealed cookies that expire and can be ended, and the tokens of their forms."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from dataclasses import dataclass
+
+SESSION_SECONDS = 12 * 3600
+MOST_ENDED = 10_000                    # sessions signed out of before they expired; the oldest are forgotten first
+LONGEST_COOKIE = 200                   # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    id: str
+    expires_at: int
+
+
+class Sessions:
+    def __init__(self, key: bytes, clock: Callable[[], float] = time.time) -> None:
+        self._key = key
+        self._clock = clock
+        self._ended: dict[str, None] = {}
+
+    def open(self) -> str:
+        """A new session's cookie."""
+        content = f"{secrets.token_urlsafe(16)}.{int(self._clock()) + SESSION_SECONDS}"
+        return f"{content}.{self._seal('session', content)}"
+
+    def read(self, cookie: str | None) -> Session | None:
+        content, _, seal = (cookie or "")[:LONGEST_COOKIE].rpartition(".")
+        if not hmac.compare_digest(seal.encode(), self._seal("session", content).encode()):
+            return None
+        id_, _, expires_at = content.partition(".")
+        session = Session(id_, int(expires_at))
+        return session if self.is_open(session) else None
+
+    def is_open(self, session: Session) -> bool:
+        return session.expires_at > self._clock() and session.id not in self._ended
+
+    def end(self, session: Session) -> None:
+        self._ended[session.id] = None
+        while len(self._ended) > MOST_ENDED:
+            del self._ended[next(iter(self._ended))]
+
+    def form_token(self, owner: str) -> str:
+        """For a form of this session, or of this visitor who has none yet: nobody else's page can send it."""
+        return self._seal("form", owner)
+
+    def is_form_token(self, owner: str, token: str) -> bool:
+        return bool(owner) and hmac.compare_digest(token.encode(), self.form_token(owner).encode())
+
+    def _seal(self, purpose: str, content: str) -> str:
+        digest = hmac.digest(self._key, f"{purpose}:{content}".encode(), hashlib.sha256)
+        return urlsafe_b64encode(digest[:24]).decode()
