@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+"""What Smartswitch adds before a phone hears of a call: INVITE in -> INVITE out, in microseconds.
+
+Twice: for a client without a CRM, and with a contact that the CRM told of before (cached). Idle, 300 calls one after
+another; the second CPU plays both ends and the stand-in amoCRM, so that the first is the daemon's alone.
+
+  .venv/bin/python bench/setup_delay.py [--calls 300] [--json]
+"""
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from b2bua.sandbox.seed import SandboxSeed, SeedAccount, SeedContact  # noqa: E402  the checkout is no package
+from b2bua.sandbox.server import running_sandbox  # noqa: E402
+
+SIGNALLING = ROOT / "bench" / "signalling"
+SUT_CPU, LOAD_CPU = "0", "1"
+LISTEN, NEXT = "127.0.0.1:5060", "127.0.0.1:5070"
+CALLER = "+79161234567"
+SEED = SandboxSeed((SeedAccount(contacts=(SeedContact("Мария Соколова", (CALLER,)),)),))
+READY_WITHIN = 30.0
+
+
+async def probe(*arguments: str) -> dict[str, Any]:
+    process = await asyncio.create_subprocess_exec(
+        "taskset", "-c", LOAD_CPU, sys.executable, str(SIGNALLING / "probe.py"), LISTEN, "--answer", NEXT,
+        "--caller", CALLER, *arguments, stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await process.communicate()
+    return dict(json.loads(output))
+
+
+@asynccontextmanager
+async def daemon(scratch: Path, crm: str) -> AsyncIterator[None]:
+    process = await asyncio.create_subprocess_exec(
+        "taskset", "-c", SUT_CPU, sys.executable, str(SIGNALLING / "smartswitch_sut.py"), "--listen", LISTEN,
+        "--next", NEXT, "--scratch", str(scratch), *(["--crm", crm] if crm else []),
+    )
+    try:
+        async with asyncio.timeout(READY_WITHIN):
+            while (await probe("--calls", "1", "--timeout", "0.5"))["failed"]:
+                if process.returncode is not None:
+                    raise SystemExit("the daemon did not start")
+        yield
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def measure(crm: str, calls: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as scratch:
+        async with daemon(Path(scratch), crm):
+            return await probe("--calls", str(calls), "--rate", "15")
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--calls", type=int, default=300)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    os.sched_setaffinity(0, {int(LOAD_CPU)})
+    figures = {"without CRM": await measure("", given.calls)}
+    async with running_sandbox(SEED) as sandbox:
+        figures["cached contact"] = await measure(sandbox.base_url, given.calls)
+    if given.json:
+        sys.stdout.write(json.dumps(figures) + "\n")
+        return
+    rows = ["| INVITE in → INVITE out | median, µs | 95th percentile | 99th | failed of |", "|---|---|---|---|---|"]
+    for name, figure in figures.items():
+        at, failed = figure["invite_us"], f"{figure['failed']} of {figure['calls']}"
+        rows.append(f"| {name} | {at['p50']} | {at['p95']} | {at['p99']} | {failed} |")
+    sys.stdout.write("\n".join(rows) + "\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
