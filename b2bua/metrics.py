@@ -104,14 +104,31 @@ class Figures:
     log_lines_dropped: int
 
 
+@dataclass(slots=True)
+class WebCounters:
+    """What the web itself has to tell; it counts here."""
+
+    recordings_served: int = 0
+    recordings_refused: int = 0        # no such link, withdrawn, not finished
+    signed_in: int = 0
+    wrong_passwords: int = 0
+    locked_out: int = 0
+    wrong_tokens: int = 0              # of the command line
+    listeners_refused: int = 0
+    connections_refused: int = 0
+    slow_connections_closed: int = 0
+    faults: int = 0
+
+
 class Metrics:
     """One registry of its own: two systems in one process (tests) do not meet."""
 
     content_type = CONTENT_TYPE_PLAIN_0_0_4
 
     def __init__(self, read: Callable[[], Figures]) -> None:
+        self.web = WebCounters()
         self._registry = CollectorRegistry()
-        self._registry.register(_Collector(read))
+        self._registry.register(_Collector(read, self.web))
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
@@ -138,8 +155,9 @@ class BacklogWatch:
 
 
 class _Collector(Collector):
-    def __init__(self, read: Callable[[], Figures]) -> None:
+    def __init__(self, read: Callable[[], Figures], web: WebCounters) -> None:
         self._read = read
+        self._web = web
 
     def collect(self) -> Iterable[Metric]:
         figures = self._read()
@@ -149,6 +167,7 @@ class _Collector(Collector):
         yield from _of_the_crm(figures)
         yield from _of_media(figures.media)
         yield from _of_the_house(figures)
+        yield _events("web_events", "What visitors of the web server did.", self._web)
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: else the registry would collect once when it is made, before there is anything to read."""
@@ -182,11 +201,11 @@ def _of_sip(figures: Figures) -> Iterator[Metric]:
                     {"in": seen.retransmissions_absorbed, "out": seen.retransmissions_sent})
     yield _total("sip_timeouts", "Requests of ours that got no final answer.", seen.timeouts)
     yield _counters("sip_unexpected", "Messages that the protocol core could not use.", "kind", {
-        "stray": seen.strays + core.strays, "merged": seen.merged, "too many hops": seen.too_many_hops,
-        "overload": seen.overload + core.overloaded, "malformed field": core.malformed,
-        "too many branches": core.too_many_branches, "not admitted": core.refused})
-    yield _counters("sip_messages_unusable", "Messages that could not be read, sent, or broke us.", "kind", {
-        "malformed": agent.malformed, "malformed, answered 400": agent.answered_400,
+        "stray": core.strays, "merged": seen.merged, "too_many_hops": seen.too_many_hops,
+        "overload": seen.overload + core.overloaded, "malformed_field": core.malformed,
+        "too_many_branches": core.too_many_branches, "not_admitted": core.refused})
+    yield _counters("sip_messages_unusable", "Messages that could not be read or sent, or broke us.", "kind", {
+        "malformed_answered": agent.answered_400, "malformed_ignored": agent.malformed - agent.answered_400,
         "unsendable": agent.unsendable, "fault": agent.faults})
     yield _counters("transport_events", "What the SIP sockets saw.", ("transport", "event"),
                     _by_transport(figures.transports))
@@ -198,7 +217,7 @@ def _by_transport(transports: Sequence[tuple[str, UdpCounters | TcpCounters]]) -
     events: Counter[tuple[str, str]] = Counter()
     for transport, counters in transports:
         for event, count in asdict(counters).items():
-            events[transport, _words(event)] += count
+            events[transport, event] += count
     return events
 
 
@@ -226,7 +245,7 @@ def _of_media(media: MediaFigures | None) -> Iterator[Metric]:
     yield _counters("media_events", "What happened at the media relay.", "event", {
         "opened": media.opened if media else 0, "refused": media.refused if media else 0,
         "restart": media.restarts if media else 0, "timeout": media.timeouts if media else 0,
-        "recording stopped": media.recordings_stopped if media else 0})
+        "recording_stopped": media.recordings_stopped if media else 0})
 
 
 def _of_the_house(figures: Figures) -> Iterator[Metric]:
@@ -240,14 +259,10 @@ def _of_the_house(figures: Figures) -> Iterator[Metric]:
 
 
 def _events(
-    name: str, meaning: str, counters: RegistrarCounters | TrunkCounters | LookupCounts | OutboxCounts
+    name: str, meaning: str, counters: RegistrarCounters | TrunkCounters | LookupCounts | OutboxCounts | WebCounters
 ) -> Metric:
     """A counter for each field of the part's own."""
-    return _counters(name, meaning, "event", {_words(event): count for event, count in asdict(counters).items()})
-
-
-def _words(field: str) -> str:
-    return field.replace("_", " ")
+    return _counters(name, meaning, "event", asdict(counters))
 
 
 def _counter(name: str, meaning: str, *labels: str) -> CounterMetricFamily:

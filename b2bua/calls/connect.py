@@ -74,4 +74,5 @@ async def to_its_end(pbx: Switchboard, call: CallInProgress, caller: IncomingLeg
     finally:
         if pbx.hanging_up and call.end is None:
             call.over(Disposition.FAILED, CallEnd(EndedBy.SWITCH, EndReason.SHUTDOWN, 503))
+        caller.inbox.close()
         await pbx.finished(call)

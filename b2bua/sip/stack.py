@@ -178,9 +178,9 @@ class Stack:
 
         Peers of one make say the same: it is read once, and thousands of sessions keep one copy.
         """
-        text = ",".join([value for name, value in message.headers if name == field_name])
-        if not text:
+        if field_name not in message.headers:
             return None
+        text = ",".join([value for name, value in message.headers if name == field_name])
         names = self._sets.get(text)
         if names is None:
             if len(self._sets) >= MAX_INTERNED:

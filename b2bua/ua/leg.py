@@ -64,6 +64,10 @@ class Inbox:
         self._failure = failure
         self._wake()
 
+    def close(self) -> None:
+        """The call is over: nobody reads what is left."""
+        self._events.clear()
+
     async def get(self) -> tuple[Leg, Effect]:
         """The next event; only one task waits here."""
         while not self._events:
@@ -269,7 +273,12 @@ class while_up:
             # The leg ended in the very tick in which the block was left: the cancellation is still on its way.
             await _swallow_pending_cancellation()
         if kind is None or kind is asyncio.CancelledError:
-            raise self._ended from error
+            ended, self._ended = self._ended, None
+            try:
+                raise ended from error
+            finally:
+                # This frame is in the traceback: what it holds would be a cycle, and wait for the collector.
+                del ended, error, trace, task
 
 
 async def _swallow_pending_cancellation() -> None:
