@@ -295,7 +295,7 @@ async def _transports(listeners: Sequence[Listener], sink: UserAgent) -> AsyncIt
         opened: list[BoundTransport] = []
         try:
             for listener in listeners:
-                opened.append(await _listening(listener, sink, tasks))
+                opened.append(await _listening(listener, sink, tasks))  # noqa: PERF401 - what is open must be known
             yield opened
         finally:
             for transport in opened:

@@ -1,0 +1,1 @@
+"""The switch seen from a browser: dashboard, recordings, health."""

@@ -39,15 +39,16 @@ def create_app(
     metrics: Metrics,
 ) -> Starlette:
     sessions = Sessions(keys.session)
-    sign_in = SignIn(settings, keys, sessions)
+    counters = metrics.web
+    sign_in = SignIn(settings, keys, sessions, counters)
     health = Health(control, store, metrics, settings, sign_in)
-    dashboard = Dashboard(control, store, Boards(control, store, links), sign_in, sessions, keys)
+    dashboard = Dashboard(control, store, Boards(control, store, links), sign_in, sessions, keys, counters)
     app = Starlette(
         routes=[
             Route("/", sign_in.only(dashboard.show)),
             Route("/live", sign_in.only(dashboard.live)),
             Route("/api/live", dashboard.api_live),
-            Route("/r/{token}.mp3", Recordings(store, links, recordings, settings).play),
+            Route("/r/{token}.mp3", Recordings(store, links, recordings, settings, counters).play),
             Route("/sign-in", sign_in.show),
             Route("/sign-in", sign_in.sign_in, methods=["POST"]),
             Route("/sign-out", sign_in.sign_out, methods=["POST"]),
@@ -56,8 +57,8 @@ def create_app(
             Route("/metrics", health.metrics),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
-        middleware=[Middleware(Guard)],
+        middleware=[Middleware(Guard, counters=counters)],
         exception_handlers={Problem: as_problem, HTTPException: as_problem, StoreUnavailable: as_problem},
     )
-    app.state.close = dashboard.close
+    app.state.close, app.state.counters = dashboard.close, counters        # for web.server
     return app

@@ -21,7 +21,7 @@ EVERY = 1.0                            # seconds between two renderings
 HISTORY_EVERY = 30.0                   # seconds; other processes and a spill file put calls into the database too
 FINISHED_WITHIN = timedelta(minutes=2) # of the call's end, a recording is looked for at each rendering
 LAST_CALLS = 50
-MOST_LIVE = 200                        # calls, trunks, phones shown each; the rest is a number
+MOST_LIVE = 100                        # calls, trunks, phones shown each; the rest is a number
 
 _COUNTDOWN = re.compile(r" for \d+ s$")
 

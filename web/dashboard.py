@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import lru_cache
 from hmac import compare_digest
 
 from starlette.requests import Request
@@ -14,6 +15,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from b2bua.control import Control
 from b2bua.keys import Keys
+from b2bua.metrics import WebCounters
 from b2bua.store.store import Store
 from web.board import EVERY, Board, Boards
 from web.health import not_ready
@@ -28,14 +30,17 @@ RETRY_SECONDS = 10
 
 
 class Dashboard:
-    def __init__(self, control: Control, store: Store, boards: Boards, sign_in: SignIn, sessions: Sessions,
-                 keys: Keys) -> None:
+    def __init__(
+        self, control: Control, store: Store, boards: Boards, sign_in: SignIn, sessions: Sessions, keys: Keys,
+        counters: WebCounters,
+    ) -> None:
         self._control = control
         self._store = store
         self._boards = boards
         self._sign_in = sign_in
         self._sessions = sessions
         self._control_token = keys.control_token.encode()
+        self._counters = counters
         self._listeners = 0
         self._closing = asyncio.Event()
 
@@ -53,6 +58,7 @@ class Dashboard:
         session = self._sign_in.session(request)
         assert session is not None, "SignIn.only stands before it"
         if self._listeners >= MOST_LISTENERS:
+            self._counters.listeners_refused += 1
             raise Problem(503, f"{MOST_LISTENERS} pages are kept current already", "Close some of them.",
                           retry_after=RETRY_SECONDS)
         if request.method == "HEAD":
@@ -63,6 +69,7 @@ class Dashboard:
     async def api_live(self, request: Request) -> Response:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not compare_digest(token.encode(), self._control_token):
+            self._counters.wrong_tokens += 1
             raise Problem(401, "The control token is wrong or missing",
                           "Send `Authorization: Bearer …` with the content of keys/control in the data directory.",
                           challenge="Bearer")
@@ -91,11 +98,15 @@ class Dashboard:
 
 
 def _news(seen: Board, board: Board) -> bytes:
+    changes = _changes(seen, board)
+    return b'data: {"now": "%s", %s\n\n' % (datetime.now(UTC).isoformat().encode(), changes[1:]) if changes else b""
+
+
+@lru_cache(maxsize=8)
+def _changes(seen: Board, board: Board) -> bytes:
+    """Remembered, as all who look saw the same before."""
     parts = {name: part for name, part in asdict(board).items() if part != getattr(seen, name)}
-    if not parts:
-        return b""
-    parts["now"] = datetime.now(UTC).isoformat()
-    return b"data: " + json.dumps(parts).encode() + b"\n\n"
+    return json.dumps(parts).encode() if parts else b""
 
 
 async def _elapsed(seconds: float, or_this: asyncio.Event) -> None:

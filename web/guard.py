@@ -7,6 +7,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from b2bua.metrics import WebCounters
 from web.problems import as_problem
 
 LONGEST_PATH = 2_048
@@ -29,9 +30,9 @@ log = structlog.get_logger(__name__)
 class Guard:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, counters: WebCounters) -> None:
         self._app = app
-        self.faults = 0
+        self._counters = counters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -51,7 +52,7 @@ class Guard:
         try:
             await self._app(scope, receive, send_guarded)
         except Exception as error:
-            self.faults += 1
+            self._counters.faults += 1
             log.exception("web request broke", method=scope["method"], path=scope["path"][:LONGEST_PATH])
             if started:                # what has begun cannot be taken back: the server cuts the connection
                 raise

@@ -14,12 +14,14 @@ from starlette.responses import FileResponse, Response
 
 from b2bua.config import WebSettings
 from b2bua.links import RecordingLinks
+from b2bua.metrics import WebCounters
 from b2bua.store.recordings import Recording, RecordingStage
 from b2bua.store.store import Store
 from web.problems import Problem
 from web.visitors import account_of, address_of
 
 UNFINISHED_RETRY = 5                   # seconds
+LONGEST_RANGE_SHOWN = 100              # characters of what was asked for, in the log
 
 # What a player asks for. Anything else (RFC 9110 §14.2: may be ignored) gets the whole file, so that nobody makes us
 # send a hundred pieces of it.
@@ -29,22 +31,25 @@ log = structlog.get_logger(__name__)
 
 
 class Recordings:
-    def __init__(self, store: Store, links: RecordingLinks, directory: Path, settings: WebSettings) -> None:
+    def __init__(
+        self, store: Store, links: RecordingLinks, directory: Path, settings: WebSettings, counters: WebCounters
+    ) -> None:
         self._store = store
         self._links = links
         self._directory = directory
+        self._counters = counters
         self._trusted = settings.trusted_proxies
 
     async def play(self, request: Request) -> Response:
-        recording = await self._audible(request.path_params["token"])
-        file = self._directory / recording.path
-        status = await asyncio.to_thread(_status, file, self._directory)
-        if status is None:
-            log.error("recording is not on the disk", recording=recording.id, path=recording.path)
-            raise Problem(404, "The file of this recording is gone",
-                          "Ask whoever runs the server whether it was deleted or moved.")
-        asked = request.headers.get("range")
-        log.info("recording fetched", recording=recording.id, call=recording.call, method=request.method, range=asked,
+        try:
+            recording = await self._audible(request.path_params["token"])
+            file, status = await self._on_disk(recording)
+        except Problem:
+            self._counters.recordings_refused += 1
+            raise
+        self._counters.recordings_served += 1
+        log.info("recording fetched", recording=recording.id, call=recording.call, method=request.method,
+                 range=request.headers.get("range", "")[:LONGEST_RANGE_SHOWN],
                  address=account_of(address_of(request, self._trusted)))
         return _file_response(request, file, status, recording)
 
@@ -65,6 +70,15 @@ class Recordings:
                               retry_after=UNFINISHED_RETRY)
             case RecordingStage.FAILED:
                 raise Problem(404, "This call could not be recorded", recording.problem or "Nothing was heard in it.")
+
+    async def _on_disk(self, recording: Recording) -> tuple[Path, os.stat_result]:
+        file = self._directory / recording.path
+        status = await asyncio.to_thread(_status, file, self._directory)
+        if status is None:
+            log.error("recording is not on the disk", recording=recording.id, path=recording.path)
+            raise Problem(404, "The file of this recording is gone",
+                          "Ask whoever runs the server whether it was deleted or moved.")
+        return file, status
 
 
 def _file_response(request: Request, file: Path, status: os.stat_result, recording: Recording) -> Response:

@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from b2bua.config import WebSettings
+from b2bua.metrics import WebCounters
 
 MOST_CONNECTIONS = 300                 # at once; further ones are closed, as calls need file descriptors too
 HEAD_SECONDS = 10.0                    # for a request's head to arrive
@@ -37,8 +38,8 @@ def bind_web(settings: WebSettings) -> socket.socket:
     except OSError as error:
         number = error.errno or 0
         remedy = _REMEDIES.get(number, "set web.host and web.port to what this machine can listen on")
-        raise OSError(number, f"the web server cannot listen on {settings.host} port {settings.port} "
-                              f"({os.strerror(number)}): {remedy}") from error
+        raise OSError(f"the web server cannot listen on {settings.host} port {settings.port} "
+                      f"({os.strerror(number)}): {remedy}") from error
 
 
 async def serve_web(app: Starlette, sock: socket.socket) -> None:
@@ -74,6 +75,7 @@ class _Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > MOST_CONNECTIONS:
+            self._counters.connections_refused += 1
             transport.close()
         else:
             self._expect_after(None, HEAD_SECONDS)
@@ -95,4 +97,12 @@ class _Connection(H11Protocol):
 
     def _give_up(self, answered: RequestResponseCycle | None) -> None:
         if self.cycle is answered:
+            self._counters.slow_connections_closed += 1
             self.transport.close()
+
+    @property
+    def _counters(self) -> WebCounters:
+        app = self.config.app
+        assert isinstance(app, Starlette), "serve_web was given one"
+        counters: WebCounters = app.state.counters
+        return counters

@@ -16,6 +16,7 @@ from starlette.responses import RedirectResponse, Response
 
 from b2bua.config import WebSettings
 from b2bua.keys import Keys
+from b2bua.metrics import WebCounters
 from web.lockout import Lockout
 from web.pages import page
 from web.problems import Problem
@@ -35,11 +36,12 @@ log = structlog.get_logger(__name__)
 
 
 class SignIn:
-    def __init__(self, settings: WebSettings, keys: Keys, sessions: Sessions) -> None:
+    def __init__(self, settings: WebSettings, keys: Keys, sessions: Sessions, counters: WebCounters) -> None:
         self._sessions = sessions
         self._hash = keys.operator_hash
         self._trusted = settings.trusted_proxies
         self._secure = (settings.public_url or "").startswith("https:")
+        self._counters = counters
         self._lockout = Lockout()
         self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
         self._checking = 0
@@ -72,12 +74,15 @@ class SignIn:
         address = account_of(address_of(request, self._trusted))
         now = asyncio.get_running_loop().time()
         if wait := math.ceil(self._lockout.wait(address, now)):
+            self._counters.locked_out += 1
             return self._form(request, 429, f"Too many wrong passwords. Wait {wait} s, then try again.", wait)
         self._lockout.failed(address, now)             # until it is known to be right: parallel guesses count as well
         if not await self._is_right(form.get("password", "")):
+            self._counters.wrong_passwords += 1
             log.warning("wrong password", address=address)
             return self._form(request, 403, "That is not the password.")
         self._lockout.succeeded(address)
+        self._counters.signed_in += 1
         log.info("signed in", address=address)
         return self._with_cookie(RedirectResponse("/", 303), self._cookie, self._sessions.open(), SESSION_SECONDS)
 

@@ -353,7 +353,8 @@ class Switchboard:
         return self._registrar.phones(self._agent.now())
 
     def ready(self) -> Sequence[str]:
-        return ("draining",) if self._draining else ()
+        reasons = ("draining" if self._draining else None, self.media.problem)
+        return [reason for reason in reasons if reason is not None]
 
     async def settings_changed(self) -> None:
         """Swap the snapshot; calls in progress keep theirs."""

@@ -16,6 +16,10 @@ log = structlog.get_logger(__name__)
 class PassThroughPlane:
     """For sites whose media must not be anchored, and for measuring the signalling alone."""
 
+    @property
+    def problem(self) -> str | None:
+        return None
+
     def open(self, call: str) -> AbstractAsyncContextManager[MediaSession]:
         return _pass_through(call)
 

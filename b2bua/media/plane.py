@@ -79,6 +79,11 @@ class MediaSession(Protocol):
 
 
 class MediaPlane(Protocol):
+    @property
+    def problem(self) -> str | None:
+        """Why no session can be had now, in one sentence."""
+        ...
+
     def open(self, call: str) -> AbstractAsyncContextManager[MediaSession]:
         """A session whose ports are freed when the block is left. Raises MediaError."""
         ...

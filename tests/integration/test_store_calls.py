@@ -19,6 +19,7 @@ from b2bua.store.migrate import migrate
 from b2bua.store.row_writer import RowsRefused
 from b2bua.store.spill import SpillFile
 from b2bua.store.store import open_store
+from tests.support.postgres import running_cluster
 from tests.support.records import NOON, note, record
 
 
@@ -218,3 +219,21 @@ async def test_a_database_that_is_not_there_is_said_in_one_sentence(tmp_path: Pa
     with pytest.raises(StoreUnavailable, match="nowhere does not exist"):
         async with open_database(f"sqlite+aiosqlite:///{tmp_path}/nowhere/x.db"):
             pass
+
+
+async def test_a_postgresql_that_goes_and_comes_back_gets_every_call_once() -> None:
+    with running_cluster() as cluster:
+        url = cluster.url("postgres")
+        await migrate(url)
+        async with open_store(url) as store:
+            await store.calls.finish(record("before"), [note(record("before"))])
+            await asyncio.to_thread(cluster.stop)
+            with pytest.raises(StoreUnavailable):
+                await store.calls.last_calls()
+            async with asyncio.TaskGroup() as tasks:
+                during = tasks.create_task(store.calls.finish(record("during"), [note(record("during"))]))
+                await asyncio.to_thread(cluster.start)
+                assert await during is Kept.STORED
+            assert {call.id for call in await store.calls.last_calls()} == {"before", "during"}
+            assert (await store.outbox.backlog()).pending == 2
+            assert (store.calls.failing_since, store.calls.lost) == (None, 0)

@@ -60,6 +60,19 @@ async def test_metrics_are_for_the_named_networks_and_the_signed_in(site: Site) 
         assert b"smartswitch_live_calls" in (await stranger.get("/metrics")).content
 
 
+async def test_what_visitors_do_is_counted(site: Site) -> None:
+    path = await site.recorded("rec-1")
+    async with site.browser(address="127.0.0.1") as browser:
+        await sign_in(browser, "wrong")
+        await sign_in(browser)
+        await browser.get(path)
+        await browser.get("/r/nothing.mp3")
+        await browser.get("/api/live")
+        page = (await browser.get("/metrics")).text
+    for event in ("wrong_passwords", "signed_in", "recordings_served", "recordings_refused", "wrong_tokens"):
+        assert f'smartswitch_web_events_total{{event="{event}"}} 1.0' in page
+
+
 # -- recordings
 
 
@@ -242,7 +255,8 @@ async def test_the_dashboard_shows_what_goes_on_and_what_went_on(site: Site) -> 
         await sign_in(browser)
         page = (await browser.get("/")).text
     for part in ("Иван Петров", "+79161234567", "Talking", "with 101", "no answer to OPTIONS", "Yealink T54W", "1:00",
-                 f'src="{LINKS.path("rec-1")}"', "responsible user 77 has extension 101", "hung up, by the caller"):
+                 f'src="{LINKS.path("rec-1")}"', "responsible user 77 has extension 101",
+                 "ended by the caller: hung up"):
         assert part in page
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 import signal
 import socket
@@ -213,9 +212,8 @@ def test_a_taken_port_is_said_in_one_sentence() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=r"set web\.port") as caught:
             bind_web(WebSettings(port=port))
-    assert caught.value.errno == errno.EADDRINUSE
-    assert caught.value.strerror == (f"the web server cannot listen on 127.0.0.1 port {port} (Address already in use): "
-                                     "stop what uses it, or set web.port to a free one")
+    assert str(caught.value) == (f"the web server cannot listen on 127.0.0.1 port {port} (Address already in use): "
+                                 "stop what uses it, or set web.port to a free one")
 
 
 def test_an_address_of_another_machine_is_said_in_one_sentence() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -61,7 +62,9 @@ async def line(daemon: Daemon, home: Path, codec: str) -> AsyncIterator[Line]:
             frequency=SPOKEN_BY_PHONE, codec=codec,
         ) as phone,
     ):
-        trunk = Phone("operator", server, rtp_port=outside.local.port).plug(partial(UdpTransport.open, trunk_at))
+        # One daemon serves all tests: the same seed would make the same Call-ID, and a new call a repeated one.
+        trunk = Phone("operator", server, rtp_port=outside.local.port, seed=secrets.randbits(32))
+        trunk.plug(partial(UdpTransport.open, trunk_at))
         try:
             async with asyncio.timeout(10):
                 await phone.event("REGISTER_OK")

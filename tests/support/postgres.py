@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -11,18 +12,46 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 ADDRESS = "127.0.0.1"
 START_SECONDS = 60
+TICK = 0.05
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Cluster:
     port: int
     binaries: Path
+    directory: Path
+    _server: subprocess.Popen[bytes] | None = None
 
     def url(self, name: str) -> str:
         return f"postgresql+asyncpg://postgres@{ADDRESS}:{self.port}/{name}"
+
+    def start(self) -> None:
+        command = [self.binaries / "postgres", "-D", self.directory / "data", "-h", ADDRESS, "-p", self.port,
+                   "-k", self.directory, "-F"]
+        with (self.directory / "log").open("ab") as log:
+            # It dies with us, so that a test run that was killed leaves no server behind.
+            self._server = subprocess.Popen(_as_postgres(*command, dies_with_us=True), stdout=log, stderr=log,
+                                            stdin=subprocess.DEVNULL, cwd="/")
+        for _ in range(int(START_SECONDS / TICK)):
+            if self._answers():
+                return
+            Event().wait(TICK)
+        raise RuntimeError(f"PostgreSQL does not start: {(self.directory / 'log').read_text(errors='replace')[-2000:]}")
+
+    def _answers(self) -> bool:
+        command = [self.binaries / "pg_isready", "-q", "-h", ADDRESS, "-p", str(self.port)]
+        return subprocess.run(command, check=False, timeout=START_SECONDS).returncode == 0
+
+    def stop(self) -> None:
+        """As a crash would: connections are cut."""
+        if self._server is not None:
+            self._server.send_signal(signal.SIGQUIT)
+            self._server.wait(START_SECONDS)
+            self._server = None
 
     def sql(self, statement: str, database: str = "postgres") -> str:
         command = [str(self.binaries / "psql"), "-h", ADDRESS, "-p", str(self.port), "-U", "postgres", "-d", database,
@@ -48,30 +77,25 @@ def running_cluster() -> Iterator[Cluster]:
     try:
         if os.getuid() == 0:           # PostgreSQL refuses to run as root
             shutil.chown(directory, "postgres", "postgres")
-        data = directory / "data"
-        _run(where / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-        port = _free_port()
-        options = f"-c listen_addresses={ADDRESS} -p {port} -k {directory} -c fsync=off -c max_connections=50"
-        _run(where / "pg_ctl", "-D", data, "-l", directory / "log", "-w", "-t", START_SECONDS, "-o", options, "start")
+        subprocess.run(
+            _as_postgres(where / "initdb", "-D", directory / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8",
+                         "--locale=C", "--no-sync"),
+            check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, cwd="/", timeout=START_SECONDS)
+        cluster = Cluster(_free_port(), where, directory)
         try:
-            yield Cluster(port, where)
+            cluster.start()
+            yield cluster
         finally:
-            _run(where / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+            cluster.stop()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _run(program: Path, *arguments: object) -> None:
-    command = [str(program), *map(str, arguments)]
+def _as_postgres(*command: object, dies_with_us: bool = False) -> list[str]:
+    options = ["--pdeathsig=QUIT"] if dies_with_us else []
     if os.getuid() == 0:
-        command = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *command]
-    # pg_ctl leaves the server with our pipes in its hands: a pipe would never end, so the output goes to a file.
-    with tempfile.TemporaryFile() as output:
-        done = subprocess.run(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd="/", check=False,
-                              timeout=START_SECONDS + 10)
-        output.seek(0)
-        if done.returncode != 0:
-            raise RuntimeError(f"{program.name}: {output.read().decode(errors='replace')}")
+        options += ["--reuid=postgres", "--regid=postgres", "--clear-groups"]
+    return [*(["setpriv", *options] if options else []), *map(str, command)]
 
 
 def _free_port() -> int:

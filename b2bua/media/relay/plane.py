@@ -60,7 +60,8 @@ async def embedded_plane(settings: RelaySettings) -> AsyncIterator[EmbeddedPlane
             finally:
                 supervisor.cancel()
     finally:
-        await plane.close()             # not by the supervisor: one that is cancelled before its first step does nothing
+        # Not by the supervisor: a task that is cancelled before its first step does nothing.
+        await plane.close()
     if failure is not None:
         raise failure
 
@@ -82,6 +83,10 @@ class EmbeddedPlane:
     @property
     def pid(self) -> int | None:
         return self._link.pid if self._link is not None else None
+
+    @property
+    def problem(self) -> str | None:
+        return "the media relay is being started again" if self._link is None else None
 
     def open(self, call: str) -> AbstractAsyncContextManager[MediaSession]:
         return self._open(call)
