@@ -67,6 +67,10 @@ def records(path: Path) -> list[raw.Packet]:
         return [record for record in raw.read(file) if isinstance(record, raw.Packet)]
 
 
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 def files(directory: Path, pattern: str) -> list[Path]:
     return [*directory.glob(pattern)]
 
@@ -143,13 +147,16 @@ async def test_a_killed_writer_is_replaced_and_the_recording_goes_on(
     recording = new_recording_id()
     async with embedded_plane(settings) as plane, recorded(plane, phones, recording) as (media, addresses):
         await talk(phones, addresses, 10)
+        async with asyncio.timeout(10):         # what the dead one had not written may be gone: let it write
+            while _size(raw_path(settings, recording)) < 20 * 160:  # noqa: ASYNC110 - another process writes
+                await asyncio.sleep(0.05)
         [writer] = psutil.Process(plane.pid).children()
         writer.kill()
         await talk(phones, addresses, 10)
         assert (await media.close()).recorded
         assert plane.counts.recordings_stopped == 0
         packets = records(raw_path(settings, recording))
-    assert len(packets) >= 20                   # those of the batch that was on its way may be gone
+    assert len(packets) >= 20                   # those of the batch that was on its way to the dead one may be gone
 
 
 async def test_what_a_killed_relay_left_is_finished_at_the_next_start(

@@ -61,7 +61,9 @@ class Tab:
         await self.command("Emulation.setEmulatedMedia", features=scheme)
 
     async def photograph(self, file: Path) -> None:
-        """The whole page, however long."""
+        """The whole page, however long, once it is laid out and drawn."""
+        await self.until("document.readyState === 'complete' && document.documentElement.scrollWidth > 0")
+        await self.value("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(() => drawn())))")
         shot = await self.command("Page.captureScreenshot", captureBeyondViewport=True)
         await asyncio.to_thread(file.write_bytes, base64.b64decode(shot["data"]))
 
