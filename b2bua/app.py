@@ -39,6 +39,7 @@ from b2bua.net.resolver import DnsResolver, SystemDns
 from b2bua.net.tcp import TcpTransport
 from b2bua.net.udp import UdpTransport
 from b2bua.recording.archive import Archive
+from b2bua.recording.keeping import delete_older_than
 from b2bua.sip.auth import DigestPolicy, DigestServer
 from b2bua.sip.bindings import BindingPolicy
 from b2bua.sip.core import CoreConfig, UserAgentCore
@@ -58,6 +59,7 @@ from web.app import create_app
 from web.server import bind_web, serve_web
 
 BINDINGS_SAVED_EVERY = 5.0                 # seconds; so many seconds of registrations a crash may forget
+OLD_RECORDINGS_EVERY = 3600.0              # seconds between two looks for recordings past their time
 RELOAD_AGAIN = 5.0                         # seconds, when the database did not answer
 LAST_DELIVERIES = 5.0                      # seconds for what is on its way to a CRM when we end
 SPARE_SESSIONS = 1000                      # beside two for each call: challenged INVITEs, forks
@@ -143,7 +145,8 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
 
         registrar = _registrar(settings.sip, directory)
         door = _Door()
-        agent = UserAgent(UserAgentCore(_core(settings.sip), random.SystemRandom(), door.admit))
+        core = UserAgentCore(_core(settings.sip), random.SystemRandom(), door.admit)
+        agent = UserAgent(core, traced=settings.log.sip_trace)
         parts.callback(agent.close)
         resolver = DnsResolver(SystemDns(), random.SystemRandom())
         trunks = TrunkTable(agent, resolver, random.SystemRandom())
@@ -178,6 +181,7 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
         background.start("directory", _follow_directory(store, generation, switchboard))
         background.start("bindings", _keep_bindings(store, registrar, agent))
         background.start("recover recordings", recordings.recover())
+        background.start("old recordings", _delete_old_recordings(settings.recording.keep_days, store, archive))
         backlog = BacklogWatch(store.outbox.backlog)
         background.start("backlog", backlog.run())
 
@@ -371,6 +375,15 @@ async def _keep_bindings(store: Store, registrar: Registrar, agent: UserAgent) -
         changes = registrar.counters.changes
         if changes != saved and await _save_bindings(store, registrar.snapshot(agent.now())):
             saved = changes
+
+
+async def _delete_old_recordings(days: int, store: Store, archive: Archive) -> None:
+    while days:
+        try:
+            await delete_older_than(days, store.recordings, archive, _utc_now())
+        except StoreUnavailable as error:
+            log.warning("old recordings not deleted", why=str(error), remedy="it is tried again within the hour")
+        await asyncio.sleep(OLD_RECORDINGS_EVERY)
 
 
 async def _save_bindings(store: Store, bindings: Sequence[StoredBinding]) -> bool:

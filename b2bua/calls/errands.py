@@ -49,6 +49,6 @@ class Errands:
     async def _run(self, what: str, errand: Coroutine[object, object, None]) -> None:
         try:
             await errand
-        except Exception:
+        except Exception:                  # the boundary of an errand
             self.failed += 1
             log.exception("errand failed", what=what)

@@ -253,7 +253,7 @@ class Switchboard:
         except asyncio.CancelledError:
             if not self.hanging_up:
                 raise
-        except Exception:
+        except Exception:                  # the boundary of a call
             self.counters.faults += 1
             log.exception("call broke", call=call.id)
         finally:

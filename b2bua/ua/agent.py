@@ -62,8 +62,9 @@ class AgentCounters:
 class UserAgent:
     """Bytes in, effects out, and legs for the people who write calls."""
 
-    def __init__(self, core: UserAgentCore) -> None:
+    def __init__(self, core: UserAgentCore, *, traced: bool = False) -> None:
         self.core = core
+        self._traced = traced              # every message in the log
         self.counters = AgentCounters()
         self.transports: dict[Transport, MessageTransport] = {}
         self._loop = asyncio.get_running_loop()
@@ -87,6 +88,8 @@ class UserAgent:
     # -- from the network (b2bua.net.transport.TransportSink)
 
     def on_message(self, data: bytes, flow: Flow) -> None:
+        if self._traced:
+            _trace("in", data, flow)
         try:
             message = parse(data)
         except ParseError as error:
@@ -94,7 +97,7 @@ class UserAgent:
             return
         try:
             self.perform(self.core.receive(message, flow, self.now()))
-        except Exception:
+        except Exception:                  # the boundary of a message: no stranger's bytes may stop us
             self.counters.faults += 1
             log.exception("message broke us", source=flow.remote.host, message=data[:2000])
 
@@ -125,7 +128,10 @@ class UserAgent:
         if transport is None:
             self.counters.unsendable += 1
             return
-        transport.send(bytes(message), flow)
+        data = bytes(message)
+        if self._traced:
+            _trace("out", data, flow)
+        transport.send(data, flow)
 
     def _report(self, effect: Effect) -> None:
         match effect:
@@ -274,3 +280,8 @@ class UserAgent:
 
 class NoDestination(Exception):
     """Nothing that we speak leads there."""
+
+
+def _trace(way: str, data: bytes, flow: Flow) -> None:
+    peer = f"{flow.transport.value} {flow.remote.host}:{flow.remote.port}"
+    log.info("SIP", way=way, peer=peer, message=data)      # credentials are masked by the log
