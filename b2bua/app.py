@@ -41,6 +41,7 @@ from b2bua.net.tcp import TcpTransport
 from b2bua.net.udp import UdpTransport
 from b2bua.recording.archive import Archive
 from b2bua.recording.keeping import delete_older_than
+from b2bua.sip.admission import Admission, Verdict
 from b2bua.sip.auth import DigestPolicy, DigestServer
 from b2bua.sip.bindings import BindingPolicy
 from b2bua.sip.core import CoreConfig, UserAgentCore
@@ -256,8 +257,8 @@ class _Door:
 
     switchboard: Switchboard | None = None
 
-    def admit(self, request: Request, flow: Flow) -> bool:
-        return self.switchboard is not None and self.switchboard.admit(request, flow)
+    def admit(self, request: Request, flow: Flow) -> Verdict:
+        return Admission.IGNORE if self.switchboard is None else self.switchboard.admit(request, flow)
 
 
 class _Background:
@@ -379,6 +380,9 @@ async def _follow_directory(store: Store, generation: int, switchboard: Switchbo
             except StoreUnavailable as error:
                 log.warning("directory not loaded", why=str(error), remedy="calls go on by the old one meanwhile")
                 await asyncio.sleep(RELOAD_AGAIN)
+            except Exception:              # the boundary of a reload: what it stumbles over must end no call
+                log.exception("directory not loaded", remedy="calls go on by the old one: correct it and apply again")
+                break
 
 
 async def _keep_bindings(store: Store, registrar: Registrar, agent: UserAgent) -> None:

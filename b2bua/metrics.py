@@ -203,7 +203,8 @@ def _of_sip(figures: Figures) -> Iterator[Metric]:
     yield _counters("sip_unexpected", "Messages that the protocol core could not use.", "kind", {
         "stray": core.strays, "merged": seen.merged, "too_many_hops": seen.too_many_hops,
         "overload": seen.overload + core.overloaded, "malformed_field": core.malformed,
-        "too_many_branches": core.too_many_branches, "not_admitted": core.refused})
+        "too_many_branches": core.too_many_branches, "not_admitted": core.refused,
+        "withheld": core.withheld})
     yield _counters("sip_messages_unusable", "Messages that could not be read or sent, or broke us.", "kind", {
         "malformed_answered": agent.answered_400, "malformed_ignored": agent.malformed - agent.answered_400,
         "unsendable": agent.unsendable, "fault": agent.faults})

@@ -2,7 +2,8 @@
 """What Smartswitch adds before a phone hears of a call: INVITE in -> INVITE out, in microseconds.
 
 Twice: for a client without a CRM, and with a contact that the CRM told of before (cached). Idle, 300 calls one after
-another; the second CPU plays both ends and the stand-in amoCRM, so that the first is the daemon's alone.
+another (no faster than amoCRM takes pop-ups); the second CPU plays both ends and the stand-in amoCRM, so that the first
+is the daemon's alone.
 
   .venv/bin/python bench/setup_delay.py [--calls 300] [--json]
 """
@@ -20,23 +21,26 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+SIGNALLING = ROOT / "bench" / "signalling"
+sys.path[:0] = [str(ROOT), str(SIGNALLING)]
+
+from sipbench import LOCK, turn  # noqa: E402
 
 from b2bua.sandbox.seed import SandboxSeed, SeedAccount, SeedContact  # noqa: E402  the checkout is no package
 from b2bua.sandbox.server import running_sandbox  # noqa: E402
 
-SIGNALLING = ROOT / "bench" / "signalling"
 SUT_CPU, LOAD_CPU = "0", "1"
-LISTEN, NEXT = "127.0.0.1:5060", "127.0.0.1:5070"
+LISTEN, NEXT = "127.0.77.1:5060", "127.0.77.1:5070"
 CALLER = "+79161234567"
 SEED = SandboxSeed((SeedAccount(contacts=(SeedContact("Мария Соколова", (CALLER,)),)),))
 READY_WITHIN = 30.0
+RATE = "6"                                # calls a second; an integration of amoCRM may ask seven times
 
 
 async def probe(*arguments: str) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
         "taskset", "-c", LOAD_CPU, sys.executable, str(SIGNALLING / "probe.py"), LISTEN, "--answer", NEXT,
-        "--caller", CALLER, *arguments, stdout=asyncio.subprocess.PIPE,
+        "--local", f"{LISTEN.rpartition(':')[0]}:0", "--caller", CALLER, *arguments, stdout=asyncio.subprocess.PIPE,
     )
     output, _ = await process.communicate()
     return dict(json.loads(output))
@@ -44,10 +48,11 @@ async def probe(*arguments: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def daemon(scratch: Path, crm: str) -> AsyncIterator[None]:
-    process = await asyncio.create_subprocess_exec(
-        "taskset", "-c", SUT_CPU, sys.executable, str(SIGNALLING / "smartswitch_sut.py"), "--listen", LISTEN,
-        "--next", NEXT, "--scratch", str(scratch), *(["--crm", crm] if crm else []),
-    )
+    with (scratch / "log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            "taskset", "-c", SUT_CPU, sys.executable, str(SIGNALLING / "smartswitch_sut.py"), "--listen", LISTEN,
+            "--next", NEXT, "--scratch", str(scratch), *(["--crm", crm] if crm else []), stdout=log, stderr=log,
+        )
     try:
         async with asyncio.timeout(READY_WITHIN):
             while (await probe("--calls", "1", "--timeout", "0.5"))["failed"]:
@@ -61,9 +66,9 @@ async def daemon(scratch: Path, crm: str) -> AsyncIterator[None]:
 
 
 async def measure(crm: str, calls: int) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as scratch:
+    with turn(LOCK), tempfile.TemporaryDirectory() as scratch:
         async with daemon(Path(scratch), crm):
-            return await probe("--calls", str(calls), "--rate", "15")
+            return await probe("--calls", str(calls), "--rate", RATE)
 
 
 async def main() -> None:

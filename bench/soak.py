@@ -8,6 +8,7 @@ The first batch warms up (code paths, pools, caches). After it, memory may grow 
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ sys.path.insert(0, str(SIGNALLING))
 
 import sipbench  # noqa: E402  the harness beside
 
-LISTEN, NEXT, CALLER = ("127.0.0.1", 5060), ("127.0.0.1", 5070), ("127.0.0.1", 5061)
+LISTEN, NEXT, CALLER = ("127.0.77.1", 5060), ("127.0.77.1", 5070), ("127.0.77.1", 5061)
 FADE = 35.0                               # seconds: 64 × T1, the longest that a transaction lingers, and a little
 READY_WITHIN = 30.0
 BATCHES = 5
@@ -35,27 +36,27 @@ def pinned(cpu: int, *command: str) -> list[str]:
 
 
 def probe() -> bool:
-    command = [sys.executable, str(SIGNALLING / "probe.py"), text(LISTEN), "--answer", text(NEXT), "--calls", "1",
-               "--timeout", "0.5"]
+    command = [sys.executable, str(SIGNALLING / "probe.py"), text(LISTEN), "--local", f"{LISTEN[0]}:0",
+               "--answer", text(NEXT), "--calls", "1", "--timeout", "0.5"]
     return subprocess.run(pinned(1, *command), capture_output=True, check=False).returncode == 0
 
 
-def sipp(scenario: str, address: tuple[str, int], calls: int, *more: str) -> list[str]:
+def sipp(scenario: str, address: tuple[str, int], *more: str) -> list[str]:
     return pinned(1, "sipp", *more, "-sf", str(SIGNALLING / f"{scenario}.xml"), "-i", address[0], "-p", str(address[1]),
-                  "-m", str(calls), "-nostdin", "-default_behaviors", "all,-abortunexp")
+                  "-nostdin", "-default_behaviors", "all,-abortunexp")
 
 
 def batch(scratch: Path, calls: int, rate: float) -> int:
     """Send so many calls through; how many SIPp counts as failed."""
     quiet = {"cwd": scratch, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
-    called = subprocess.Popen(sipp("uas", NEXT, calls), **quiet)
+    called = subprocess.Popen(sipp("uas", NEXT), **quiet)
     time.sleep(0.5)                       # noqa: TID251  no event tells that SIPp is bound
     statistics = scratch / "caller.csv"
     statistics.unlink(missing_ok=True)
     try:
         subprocess.run(
-            sipp("uac", CALLER, calls, text(LISTEN), "-s", "1000", "-d", "1000", "-r", f"{rate:.0f}", "-l", "20000",
-                 "-trace_stat", "-fd", "5", "-stf", str(statistics)),
+            sipp("uac", CALLER, text(LISTEN), "-s", "1000", "-d", "1000", "-m", str(calls), "-r", f"{rate:.0f}",
+                 "-l", "5000", "-trace_stat", "-fd", "5", "-stf", str(statistics)),
             cwd=scratch, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False, timeout=calls / rate + 120,
         )
     finally:
@@ -97,7 +98,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=300)
     parser.add_argument("--growth-kib", type=int, default=4096)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="soak.") as scratch:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))     # so that what was started is ended
+    with sipbench.turn(sipbench.LOCK), tempfile.TemporaryDirectory(prefix="soak.") as scratch:
         flat = soak(Path(scratch), given.calls, given.rate, given.growth_kib)
     sys.exit(0 if flat else 1)
 

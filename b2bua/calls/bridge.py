@@ -12,12 +12,14 @@ from b2bua.sip.effects import (
     DialogRequest,
     DialogResponse,
     Effect,
+    EndCause,
     OfferAnswered,
     OfferReceived,
     OfferRefused,
+    Party,
 )
 from b2bua.sip.message import Request
-from b2bua.ua.leg import IncomingLeg, Leg, OutgoingLeg
+from b2bua.ua.leg import IncomingLeg, Leg, LegEnd, LegEnded, OutgoingLeg
 
 MAX_PASSED_ON = 8                          # requests of one side that wait for the other side's response
 PASSED_ON = frozenset({"INFO", "MESSAGE"})
@@ -45,7 +47,7 @@ async def join(caller: IncomingLeg, callee: OutgoingLeg, sdp: bytes, media: Medi
 
 
 async def bridge(caller: IncomingLeg, callee: OutgoingLeg, media: MediaSession) -> None:
-    """Run until cancelled (see while_up: a leg ended). Raises MediaLost."""
+    """Run until cancelled (see while_up: a leg ended). Raises MediaLost, and LegEnded when we cannot go on with one."""
     one, other = _End(caller, Side.CALLER), _End(callee, Side.CALLEE)
     media.lost.add_done_callback(lambda _: caller.inbox.fail(MediaLost()))
     while True:
@@ -114,5 +116,5 @@ def _late_answer(here: _End, there: _End, sdp: bytes, media: MediaSession) -> No
     """The ACK of an offerless re-INVITE answers the offer of the other side's 2xx (RFC 3261 §14.2)."""
     try:
         there.leg.ack(media.answer(sdp, here.side))
-    except SdpRefused:
-        there.leg.hang_up()
+    except SdpRefused as refused:
+        raise LegEnded(there.leg, LegEnd(Party.LOCAL, EndCause.PROTOCOL_ERROR, str(refused))) from refused

@@ -49,6 +49,7 @@ class CallInProgress:
     answered_at: datetime | None = None
     disposition: Disposition | None = None
     end: CallEnd | None = None
+    ended_at: datetime | None = None
     rang: dict[str, None] = field(default_factory=dict)      # extension numbers, in order, each once
     why: list[str] = field(default_factory=list)
     shown_to: set[int] = field(default_factory=set)          # CRM users that got the pop-up
@@ -77,6 +78,10 @@ class CallInProgress:
         """The first word on how it ended stands; an answered call stays answered."""
         self.disposition = self.disposition or disposition
         self.end = self.end or end
+
+    def hung_up(self) -> None:
+        """The talk, or the ringing, is over now; what is cleared away after it costs nobody time."""
+        self.ended_at = self.ended_at or self.clock()
 
     @property
     def outside_party(self) -> str:
@@ -111,7 +116,7 @@ class CallInProgress:
             started_at=self.started_at,
             rang_at=self.rang_at,
             answered_at=self.answered_at,
-            ended_at=max(self.clock(), self.answered_at or self.started_at),
+            ended_at=max(self.ended_at or self.clock(), self.answered_at or self.started_at),
             disposition=self.disposition or Disposition.FAILED,
             ended_by=end.by,
             reason=end.reason,

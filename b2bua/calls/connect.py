@@ -43,6 +43,8 @@ async def connect(
                     await bridge(caller, callee, media)
     except SdpRefused as refused:
         refuse(caller, call, refused.status, EndReason.NO_COMMON_CODEC, str(refused))
+    finally:
+        call.hung_up()
 
 
 def refuse(caller: IncomingLeg, call: CallInProgress, status: int, reason: EndReason, why: str) -> None:
@@ -67,6 +69,7 @@ async def to_its_end(pbx: Switchboard, call: CallInProgress, caller: IncomingLeg
             call.note(f"{by.value} said: {ended.end.reason}")
     except MediaLost:
         call.over(Disposition.FAILED, CallEnd(EndedBy.SWITCH, EndReason.MEDIA_TIMEOUT, 500))
+        call.note(f"hung up: {pbx.media.problem or 'no audio came for too long'}")
     except MediaError as error:
         call.over(Disposition.FAILED, CallEnd(EndedBy.SWITCH, EndReason.FAULT, 503))
         call.note(f"no media: {error}")
@@ -74,5 +77,6 @@ async def to_its_end(pbx: Switchboard, call: CallInProgress, caller: IncomingLeg
     finally:
         if pbx.hanging_up and call.end is None:
             call.over(Disposition.FAILED, CallEnd(EndedBy.SWITCH, EndReason.SHUTDOWN, 503))
+        caller.hang_up()
         caller.inbox.close()
         await pbx.finished(call)

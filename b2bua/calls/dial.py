@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from b2bua.calls.call import CallInProgress
 from b2bua.calls.display import display_name
@@ -37,17 +37,18 @@ class StepDialler:
     def reachable(self, extension: Extension) -> bool:
         return extension.address is not None or bool(self._registrar.lookup(_key(extension), self._agent.now()))
 
-    async def dial(self, step: Step, call: CallInProgress, caller: IncomingLeg, offer: bytes) -> Sequence[Branch]:
+    async def dial(self, step: Step, call: CallInProgress, caller: IncomingLeg, offer: bytes) -> AsyncIterator[Branch]:
+        """One by one, as a name may have to be looked up between two: who is cancelled then knows whom to hang up."""
         match step:
             case RingExtensions(extensions=extensions):
-                branches: list[Branch] = []
+                left = MAX_BRANCHES
                 for extension in extensions:
-                    for uri, flow in await self._phones_of(extension):
-                        if len(branches) < MAX_BRANCHES:
-                            branches.append(self._ring_phone(extension, uri, flow, call, caller, offer))
-                return branches
+                    for uri, flow in (await self._phones_of(extension))[:left]:
+                        left -= 1
+                        yield self._ring_phone(extension, uri, flow, call, caller, offer)
             case DialTrunk():
-                return self._dial_trunk(step, call, caller, offer)
+                for branch in self._dial_trunk(step, call, caller, offer):
+                    yield branch
 
     async def _phones_of(self, extension: Extension) -> list[tuple[Uri, Flow]]:
         if extension.address is None:
@@ -81,7 +82,8 @@ class StepDialler:
         line = self._trunks.line(trunk.client, trunk.name)
         flow = self._way_out(line)
         if line is None or flow is None:
-            call.note(f"{trunk.name} is not reachable now")
+            why = line.state(self._agent.now()).detail if line is not None else "it was taken out of the directory"
+            call.note(f"{trunk.name} is not reachable now: {why}")
             return ()
         call.trunk = trunk.name
         domain = trunk.domain or trunk.host

@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 class Errands:
     """Tasks that no call waits for. Leaving the block waits for those under way, `patience` seconds at most."""
 
-    def __init__(self, patience: float = 10.0) -> None:
+    def __init__(self, patience: float = 5.0) -> None:
         self.dropped = 0
         self.failed = 0
         self._patience = patience

@@ -68,7 +68,7 @@ class _Round:
         winner: OutgoingLeg | None = None
         try:
             async with asyncio.timeout(self._step.seconds):
-                for branch in await self._pbx.dialler.dial(self._step, self._call, self._caller, offer):
+                async for branch in self._pbx.dialler.dial(self._step, self._call, self._caller, offer):
                     self._branches[branch.leg] = branch
                     self._open.add(branch.leg)
                 self._alone = len(self._branches) == 1

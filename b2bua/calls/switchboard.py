@@ -28,8 +28,9 @@ from b2bua.crm.port import Contact, Crm, CrmError, CrmWrite, PopUp
 from b2bua.directory import Directory, Extension, Trunk
 from b2bua.media.plane import MediaPlane, MediaSession
 from b2bua.routing.dialplan import NoRoute, Plan, find_did, plan_from_extension
+from b2bua.sip.admission import Admission, Refuse, Verdict
 from b2bua.sip.effects import Flow, IncomingRequest
-from b2bua.sip.fields import NameAddr
+from b2bua.sip.grammar import ParseError
 from b2bua.sip.invite_session import InviteSession
 from b2bua.sip.message import Request
 from b2bua.sip.throttle import Silence
@@ -41,6 +42,7 @@ from b2bua.ua.trunk_table import TrunkTable
 POP_UP_PATIENCE = 2.0                      # seconds; a later pop-up is worth nothing
 RETRY_AFTER = 30                           # seconds, told to callers while we drain
 IDLE = ("Retry-After", str(RETRY_AFTER))
+LAST_RECORDS = 2.0                         # seconds that the end of the switch waits for the database
 
 log = structlog.get_logger(__name__)
 
@@ -77,6 +79,13 @@ class CallCounters:
     finished: Counter[tuple[Direction, str]]
     refused: Counter[str]
     faults: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    call: CallInProgress
+    task: asyncio.Task[None]
+    trunk: str | None                      # whose limit it counts for
 
 
 class Switchboard:
@@ -120,7 +129,8 @@ class Switchboard:
         self._clock = clock
         self._delivered = delivered
         self._limits = limits
-        self._live: dict[CallId, tuple[CallInProgress, asyncio.Task[None]]] = {}
+        self._live: dict[CallId, _Live] = {}
+        self._tasks: set[asyncio.Task[None]] = set()     # of calls that live, or whose record is being kept
         self._live_of: Counter[object] = Counter()       # calls by client, and by (client, trunk)
         self._draining = False
         self._idle = asyncio.Event()
@@ -128,13 +138,25 @@ class Switchboard:
 
     # -- the door
 
-    def admit(self, request: Request, flow: Flow) -> bool:
-        """Asked before any state exists: scanners, and whoever guessed too often, get silence."""
-        if self._trunks.knows(flow.remote.host):
-            return True
-        if request.method == "OPTIONS" and not self._registrar.knows(flow.remote.host, self._agent.now()):
-            return False
-        return self._registrar.hears(flow, self._agent.now())
+    def admit(self, request: Request, flow: Flow) -> Verdict:
+        """Asked before any state exists. Who wants to call or register is challenged, statelessly, until it shows
+        that it got the challenge; scanners, and whoever guessed too often, get silence."""
+        now = self._agent.now()
+        if request.method == "REGISTER" or (request.method == "INVITE" and not self._trunks.expects(request, flow)):
+            return self._screen(request, flow, now)
+        expected = self._trunks.expects(request, flow) or self._registrar.knows(flow.remote.host, now)
+        return Admission.ADMIT if expected else Admission.IGNORE
+
+    def _screen(self, request: Request, flow: Flow, now: float) -> Verdict:
+        match self._registrar.screen(request, flow, now):
+            case Challenge(status=status, headers=headers):
+                self.counters.refused["unauthenticated"] += request.method == "INVITE"
+                return Refuse(status, headers)
+            case Silence():
+                self.counters.refused["silenced"] += 1
+                return Admission.IGNORE
+            case None:
+                return Admission.ADMIT
 
     def incoming_call(self, session: InviteSession) -> None:
         if self._draining:
@@ -240,14 +262,33 @@ class Switchboard:
 
     def _start(self, call: CallInProgress, script: Coroutine[object, object, None]) -> None:
         task = self._calls.create_task(self._run(call, script), name=f"call {call.id}")
-        self._live[call.id] = (call, task)
+        self._live[call.id] = _Live(call, task, call.trunk)
         self._live_of[call.client] += 1
         self._live_of[call.client, call.trunk] += 1
+        self._tasks.add(task)
         self._idle.clear()
+
+        def ended(task: asyncio.Task[None]) -> None:
+            script.close()                 # it may have been cancelled before its first step
+            self._tasks.discard(task)
+            self._let_go(call)
+
+        task.add_done_callback(ended)
+
+    def _let_go(self, call: CallInProgress) -> None:
+        """It counts no more for any limit, and the end of the switch need not wait for it."""
+        live = self._live.pop(call.id, None)
+        if live is None:
+            return
+        for key in (call.client, (call.client, live.trunk)):
+            self._live_of[key] -= 1
+            if not self._live_of[key]:
+                del self._live_of[key]
+        if not self._live:
+            self._idle.set()
 
     async def _run(self, call: CallInProgress, script: Coroutine[object, object, None]) -> None:
         """The one boundary of a call: a broken one must not cancel its siblings."""
-        trunk = call.trunk
         try:
             await script
         except asyncio.CancelledError:
@@ -256,14 +297,6 @@ class Switchboard:
         except Exception:                  # the boundary of a call
             self.counters.faults += 1
             log.exception("call broke", call=call.id)
-        finally:
-            del self._live[call.id]
-            for key in (call.client, (call.client, trunk)):
-                self._live_of[key] -= 1
-                if not self._live_of[key]:
-                    del self._live_of[key]
-            if not self._live:
-                self._idle.set()
 
     async def finished(self, call: CallInProgress) -> None:
         """Keep the record, tell the outbox, have the recording made."""
@@ -280,6 +313,7 @@ class Switchboard:
         self.counters.finished[record.direction, record.disposition.value] += 1
         if self._recordings is not None:
             self._recordings.finish(call)
+        self._let_go(call)                 # the database may take its time: that must not keep other calls away
         await self._journal.finish(record, writes)
         if writes:
             self._delivered()
@@ -293,9 +327,13 @@ class Switchboard:
         except TimeoutError:
             log.warning("hanging up", calls=len(self._live), after_seconds=patience)
         self.hanging_up = True
-        for _, task in tuple(self._live.values()):
-            task.cancel()
+        for live in tuple(self._live.values()):
+            live.task.cancel()
         await self._idle.wait()
+        if self._tasks:                    # the journal has their records, and keeps them without us as well
+            _, late = await asyncio.wait(self._tasks, timeout=LAST_RECORDS)
+            for task in late:
+                task.cancel()
 
     # -- what the scripts ask
 
@@ -344,7 +382,7 @@ class Switchboard:
     # -- control.Control
 
     def live_calls(self) -> Sequence[LiveCall]:
-        return [call.live() for call, _ in self._live.values()]
+        return [live.call.live() for live in self._live.values()]
 
     def trunk_states(self) -> Sequence[TrunkState]:
         return self._trunks.states(self._agent.now())
@@ -368,7 +406,9 @@ class Switchboard:
 
 def _caller_of(invite: Request, trunk: Trunk) -> str:
     """Who calls, normalised; "" when withheld. The asserted identity goes before From (RFC 3325 §9.1)."""
-    asserted = invite.headers.get("P-Asserted-Identity")
-    source = NameAddr.parse(asserted) if asserted is not None else invite.from_
-    user = source.uri.user
+    try:
+        identities = invite.asserted_identities
+    except ParseError:                     # some operators' gateways put anything there
+        identities = []
+    user = next((one.uri.user for one in identities if one.uri.user), invite.from_.uri.user)
     return "" if numbers.is_anonymous(user) else numbers.normalise(user, trunk.country)

@@ -16,6 +16,7 @@ import structlog
 from b2bua.cdr import ClientId
 from b2bua.crm.port import Crm, CrmNoCard, CrmRejected, CrmUnauthorized, CrmUnavailable, CrmWrite
 from b2bua.crm.writes import OutboxRow, UnreadableWrite, from_json
+from b2bua.store.engine import StoreUnavailable
 
 FIRST_RETRY, LONGEST_RETRY = 2.0, 900.0        # seconds, doubled each time
 JITTER = 0.25                          # of the delay, so that what failed together does not come back together
@@ -158,7 +159,10 @@ class Outbox:
                 await self.store.release(self._finished[-1], self.clock())
                 self._finished.pop()
             agenda = await self.store.agenda()
-        except Exception:              # a database that is away must not end the deliveries of tomorrow
+        except StoreUnavailable as error:
+            log.warning("outbox waits for the database", why=str(error))
+            return STORE_REST
+        except Exception:              # a fault of the store must not end the deliveries of tomorrow
             log.exception("outbox store fault")
             return STORE_REST
         now = self.clock()
@@ -186,6 +190,9 @@ class Outbox:
                 async with asyncio.TaskGroup() as deliveries:
                     for row in rows:
                         deliveries.create_task(self._deliver(row))
+        except StoreUnavailable as error:
+            log.warning("outbox waits for the database", client=client, why=str(error))
+            self._rest(client, STORE_REST)
         except Exception:              # the store's: deliveries have their own boundary
             log.exception("outbox store fault", client=client)
             self._rest(client, STORE_REST)

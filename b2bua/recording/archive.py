@@ -74,9 +74,12 @@ class Archive:
             result.set_result(outcome)
         return outcome
 
-    async def recover(self, live: Collection[str] = ()) -> dict[str, Outcome]:
-        """Finish what a crash has left behind, except for `live` ones. What appears later is not touched."""
-        left = await asyncio.to_thread(self._left)
+    async def recover(self, live: Collection[str] = (), unfinished: Collection[str] = ()) -> dict[str, Outcome]:
+        """Finish what a crash has left behind, except for `live` ones. What appears later is not touched.
+
+        `unfinished` ones, as the books have it, may have been finished without the books' knowing.
+        """
+        left = await asyncio.to_thread(self._left, unfinished)
         return {recording: await self.finish(recording) for recording in left if recording not in live}
 
     def open_path(self, recording: str) -> Path | None:
@@ -93,10 +96,11 @@ class Archive:
             path.unlink(missing_ok=True)
         return path is not None
 
-    def _left(self) -> list[str]:
-        if not self._raw.is_dir():
-            return []
-        return sorted(path.stem for path in self._raw.iterdir() if path.suffix == SUFFIX and is_recording_id(path.stem))
+    def _left(self, unfinished: Collection[str]) -> list[str]:
+        left = {recording for recording in unfinished if self.open_path(recording) is not None}
+        if self._raw.is_dir():
+            left |= {path.stem for path in self._raw.iterdir() if path.suffix == SUFFIX and is_recording_id(path.stem)}
+        return sorted(left)
 
     async def _finish(self, recording: str) -> Outcome:
         raw = self._raw / f"{recording}{SUFFIX}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -230,6 +231,8 @@ def outcome_of(line: bytes) -> Outcome:
 
 def main() -> None:
     """One job a line on the standard input: [raw path, directory, bit rate]; one outcome a line on the output."""
+    for number in (signal.SIGINT, signal.SIGTERM):      # meant for the switch, which ends us when it ends
+        signal.signal(number, signal.SIG_IGN)
     os.nice(NICE)
     for line in sys.stdin:
         path, directory, bit_rate = json.loads(line)

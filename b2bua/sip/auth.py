@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -24,7 +25,7 @@ NONCE_LIFE: Final = 300.0           # seconds; beyond it the answer is stale, no
 
 Headers = tuple[tuple[str, str], ...]
 
-_NONCE: Final = re.compile(r"([0-9a-f]{12})[0-9a-f]{8}([0-9a-f]{32})")
+_NONCE: Final = re.compile(r"[A-Za-z0-9_-]{28}")     # 6 octets of time, 3 of a count, 12 of a MAC
 _NONCE_COUNT: Final = re.compile(r"[0-9a-fA-F]{8}")
 
 
@@ -213,17 +214,19 @@ class DigestServer:
         self._key = key
         self._serial = count()
         self._algorithms = tuple(map(Algorithm, policy.algorithms))
-        self._opaque = self._mac("opaque")
         self._used = NonceCounts(policy.nonce_life)
 
     def challenges(self, source: str, now: float, *, stale: bool = False) -> Headers:
-        """The headers of a 401, one for each algorithm, in the order of the policy (RFC 8760 §2.3: the best first)."""
+        """The headers of a 401, one for each algorithm, in the order of the policy (RFC 8760 §2.3: the best first).
+
+        Without opaque, which we have no use for: a challenge should not be longer than what it answers.
+        """
         nonce = self._nonce(source, now)
         qop = ", ".join(self.policy.qop)
         return tuple(
             (
                 "WWW-Authenticate",
-                f'Digest realm={quote(self.policy.realm)}, nonce="{nonce}", opaque="{self._opaque}", '
+                f'Digest realm={quote(self.policy.realm)}, nonce="{nonce}", '
                 f'algorithm={algorithm.value}, qop="{qop}"' + (", stale=true" if stale else ""),
             )
             for algorithm in self._algorithms
@@ -236,6 +239,11 @@ class DigestServer:
             if credentials is not None and credentials.realm == self.policy.realm:
                 return credentials
         return None
+
+    def issued_to(self, source: str, nonce: str, now: float) -> bool:
+        """Whether that source got the nonce from us lately: so it is where it says it is."""
+        issued = self._issued(nonce, source)
+        return issued is not None and now - issued <= self.policy.nonce_life
 
     def verify(
         self, credentials: Credentials, request: Request, ha1s: Mapping[str, str], source: str, now: float
@@ -268,17 +276,18 @@ class DigestServer:
         return credentials.qop in self.policy.qop and counted
 
     def _nonce(self, source: str, now: float) -> str:
-        text = f"{int(now * 1000):012x}{next(self._serial) & 0xFFFFFFFF:08x}"
-        return text + self._mac(f"{text} {source}")
+        made = int(now * 1000).to_bytes(6, "big") + (next(self._serial) & 0xFFFFFF).to_bytes(3, "big")
+        return urlsafe_b64encode(made + self._mac(made, source)).decode()
 
     def _issued(self, nonce: str, source: str) -> float | None:
-        match = _NONCE.fullmatch(nonce)
-        if match is None or not hmac.compare_digest(self._mac(f"{nonce[:20]} {source}"), match[2]):
+        if _NONCE.fullmatch(nonce) is None:
             return None
-        return int(match[1], 16) / 1000
+        octets = urlsafe_b64decode(nonce)
+        made, mac = octets[:9], octets[9:]
+        return int.from_bytes(made[:6], "big") / 1000 if hmac.compare_digest(self._mac(made, source), mac) else None
 
-    def _mac(self, text: str) -> str:
-        return hmac.digest(self._key, text.encode(), "sha256")[:16].hex()
+    def _mac(self, made: bytes, source: str) -> bytes:
+        return hmac.digest(self._key, made + source.encode(), "sha256")[:12]
 
 
 def _same_target(signed: str, target: Uri) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
 from typing import Protocol
 
 from b2bua.sip import session_timer
+from b2bua.sip.admission import Admission, Admit, Refuse, everyone, malformed, stateless
+from b2bua.sip.client_transactions import ClientState
 from b2bua.sip.dialog import Dialog, contact_uri
 from b2bua.sip.effects import (
     Effect,
@@ -24,6 +25,8 @@ from b2bua.sip.headers import Headers
 from b2bua.sip.invite_session import InviteSession
 from b2bua.sip.message import Request, Response
 from b2bua.sip.offer_answer import sdp_of
+from b2bua.sip.return_path import stamp, way_back
+from b2bua.sip.server_transactions import ServerState
 from b2bua.sip.session_timer import SessionTimerPolicy
 from b2bua.sip.stack import CoreConfig, Counters, Fields, Role, SessionDeadline, Stack, contact_of
 from b2bua.sip.transaction_table import (
@@ -44,8 +47,6 @@ from b2bua.sip.uas_invite import UasInvite
 from b2bua.sip.uri import Uri
 
 __all__ = ["CoreConfig", "InviteSession", "OutgoingInvite", "SessionTimerPolicy", "UserAgentCore"]
-
-Admit = Callable[[Request, Flow], bool]
 
 RETRY_AFTER_OVERLOAD = "5"                                      # seconds
 _URI_SCHEMES = frozenset({"sip", "sips", "tel"})
@@ -90,17 +91,13 @@ class _Nobody:
 _NOBODY = _Nobody()
 
 
-def _everyone(request: Request, flow: Flow) -> bool:
-    return True
-
-
 class UserAgentCore:
     """All of SIP between the transports and the transaction user. Each input method returns all that it causes.
 
-    `admit` is asked for every request from outside our dialogs, before anything is kept of it; False is silence.
+    `admit` is asked for every request from outside our dialogs and transactions, before anything is kept of it.
     """
 
-    def __init__(self, config: CoreConfig, random: Random, admit: Admit = _everyone) -> None:
+    def __init__(self, config: CoreConfig, random: Random, admit: Admit = everyone) -> None:
         self._stack = Stack(config, random)
         self._table = self._stack.table
         self._deadlines = self._stack.deadlines
@@ -110,10 +107,25 @@ class UserAgentCore:
     # -- what the transports and the clock bring -----------------------------------------------------------------
 
     def receive(self, message: Request | Response, flow: Flow, now: float) -> list[Effect]:
-        if isinstance(message, Request) and not self._admits(message, flow):
-            self.counters.refused += 1
-            return []
+        if isinstance(message, Request) and not self._is_known(message):
+            match self._admit(message, flow):
+                case Admission.IGNORE:
+                    self.counters.refused += 1
+                    return []
+                case Refuse() as refuse:
+                    self.counters.refused += 1
+                    return self._answer(refuse, message, flow)
         return self._settle(self._table.receive(message, flow, now), flow, now)
+
+    def receive_malformed(self, error: ParseError, flow: Flow) -> list[Effect]:
+        """What is no message gets its 400 where RFC 3261 allows one, as a stranger may have one at all."""
+        request = error.request
+        if request is None or not error.answerable or self._admit(request, flow) is Admission.IGNORE:
+            return []
+        response = malformed(request, error.response(), flow)
+        if response is None:
+            self.counters.withheld += 1
+        return [] if response is None else [Transmit(response, flow)]
 
     def transport_failed(self, flow: Flow, now: float) -> list[Effect]:
         """A datagram bounced, or a stream connection is gone.
@@ -137,6 +149,7 @@ class UserAgentCore:
                     effects += self._user(owner).on_failure(owner, EndCause.TRANSPORT_FAILED, now)
                 else:
                     effects += self._settle(self._table.handle(owner, timer, now), owner.flow, now)
+                _part_if_over(owner)
         return effects
 
     @property
@@ -236,14 +249,23 @@ class UserAgentCore:
 
     # -- messages ------------------------------------------------------------------------------------------------
 
-    def _admits(self, request: Request, flow: Flow) -> bool:
-        """Those who hold a dialog with us have been admitted; an ACK gets no answer anyway."""
+    def _is_known(self, request: Request) -> bool:
+        """Those who hold a dialog or transaction with us have been admitted; an ACK gets no answer anyway."""
         if request.method == "ACK":
             return True
         tag = request.to_tag
         if tag is not None and self._session_of(request, tag) is not None:
             return True
-        return self._admit(request, flow)
+        return self._table.knows(request)
+
+    def _answer(self, refuse: Refuse, request: Request, flow: Flow) -> list[Effect]:
+        self._table.count_refused(request.method, refuse.status)
+        stamp(request, flow.remote)
+        response = stateless(refuse, request, flow)
+        if response is None:
+            self.counters.withheld += 1
+            return []
+        return [Transmit(response, way_back(request.via, flow))]
 
     def _session_of(self, request: Request, local_tag: str) -> InviteSession | None:
         session = self._sessions.get(local_tag)
@@ -261,6 +283,7 @@ class UserAgentCore:
                     effects += self._on_request(transaction, request, flow, now)
                 case ResponseReceived(response_to, response):
                     effects += self._on_response(response_to, response, flow, now)
+                    _part_if_over(response_to)
                 case AckReceived(ack):
                     effects += self._on_ack(ack, flow, now)
                 case CancelReceived(invite, cancel):
@@ -268,8 +291,10 @@ class UserAgentCore:
                         effects += invite.user.on_cancel(invite, cancel, now)
                 case ClientTimedOut(failed):
                     effects += self._user(failed).on_failure(failed, EndCause.TIMED_OUT, now)
+                    _part_if_over(failed)
                 case ClientTransportFailed(failed):
                     effects += self._user(failed).on_failure(failed, EndCause.TRANSPORT_FAILED, now)
+                    _part_if_over(failed)
                 case StrayResponse():
                     self.counters.strays += 1
                 case _:
@@ -373,6 +398,12 @@ class UserAgentCore:
         transaction.to_tag = tag
         transaction.user = session
         return session
+
+
+def _part_if_over(transaction: ClientTransaction | ServerTransaction) -> None:
+    """Nobody will hear of it again: what it and its user know of each other would wait for the collector."""
+    if transaction.state in (ClientState.TERMINATED, ServerState.TERMINATED):
+        transaction.user = None
 
 
 def _is_plain(request: Request) -> bool:

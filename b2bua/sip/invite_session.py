@@ -191,12 +191,15 @@ class InviteSession:
                 self.farewell = tuple(headers)
                 return self._answer_owed(now)
             case State.ACCEPTED, UacInvite():
-                return [*setup.acknowledge(b"", now), *self.wind_up(now), *self.say_bye(now, headers)]
+                effects = [*setup.acknowledge(b"", now), *self.wind_up(now), *self.say_bye(now, headers)]
+                self.setup = None
+                return effects
             case State.CONFIRMED, _:
                 return [*self.wind_up(now), *self.say_bye(now, headers)]
             case _:
                 if isinstance(setup, UacInvite):
                     setup.give_up_retrying()
+                    self.setup = None           # they know each other: a cycle, if it stayed
                 return []
 
     def finish(
@@ -222,7 +225,7 @@ class InviteSession:
 
     def wind_up(self, now: float) -> list[Effect]:
         """Nothing more will happen: answer what is open, stop all deadlines, leave the table of sessions."""
-        self.state = State.ENDED
+        given_up, self.state = self.state is State.ENDING, State.ENDED
         effects = self._answer_owed(now)
         if self.unacknowledged is not None:
             self.unacknowledged.confirm()
@@ -235,7 +238,9 @@ class InviteSession:
             self.reoffers = None
         if isinstance(self.setup, UasInvite):
             self.setup.stop()
-            self.setup = None               # a UacInvite stays, for core.retry
+            self.setup = None
+        elif given_up:
+            self.setup = None               # else a UacInvite stays, for core.retry
         self.forget()
         return effects
 

@@ -280,7 +280,7 @@ class Message(ABC):
 
 
 class Request(Message):
-    __slots__ = ("method", "uri")
+    __slots__ = ("method", "size", "uri")
 
     def __init__(
         self, method: str, uri: Uri, headers: Headers | Iterable[tuple[str, str]] = (), body: bytes = b""
@@ -288,6 +288,7 @@ class Request(Message):
         super().__init__(headers, body)
         self.method = method
         self.uri = uri
+        self.size = 0                        # octets that came; 0: it is ours
 
     @property
     def start_line(self) -> str:

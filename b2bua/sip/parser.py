@@ -48,8 +48,12 @@ def parse(data: bytes) -> Request | Response:
         message = _read_start(lines[0], headers)
         message.body = _read_body(data, end + 4, headers)
     except ParseError as error:
-        error.request = _remains(lines)
+        error.request = remains = _remains(lines)
+        if remains is not None:
+            remains.size = len(data)
         raise
+    if isinstance(message, Request):
+        message.size = len(data)
     return message
 
 

@@ -93,7 +93,8 @@ class CoreConfig:
 class Counters:
     """What the core turned away, for the metrics."""
 
-    refused: int = 0            # `admit` said no
+    refused: int = 0            # not admitted: answered statelessly, or not at all
+    withheld: int = 0           # answers that were not sent, as they are longer than a stranger's request may earn
     strays: int = 0             # responses and ACKs that belong to nothing
     overloaded: int = 0         # INVITEs above max_sessions
     malformed: int = 0          # a field that we needed could not be read

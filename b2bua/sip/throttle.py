@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 FIRST_DELAY: Final = 0.5            # seconds before the answer to the first wrong password; doubles with each
 LONGEST_DELAY: Final = 8.0          # well within the 32 s of a phone's timer F (RFC 3261 §17.1.2.2)
@@ -15,6 +15,9 @@ FORGIVEN_AFTER: Final = 900.0       # seconds without a failure
 TRUSTED_FOR: Final = 86_400.0       # seconds for which a success counts
 MAX_RECORDS: Final = 20_000
 MAX_LOGIN: Final = 64               # characters of a login that are told apart
+
+
+_Key = TypeVar("_Key", str, tuple[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,6 @@ class Silence:
 @dataclass(slots=True)
 class _Record:
     failures: int = 0
-    challenges: int = 0
     last_failure: float = 0.0
     trusted_until: float = 0.0
 
@@ -48,28 +50,33 @@ class AuthThrottle:
     def __init__(self, limit: int = MAX_RECORDS) -> None:
         self._limit = limit
         self._records: dict[tuple[str, str], _Record] = {}
+        # Apart from the others: a source may be forged as long as it was only challenged, and a flood of forged ones
+        # must not push out what is known of real ones.
+        self._challenged: dict[str, _Record] = {}
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._records) + len(self._challenged)
 
     def silent(self, source: str, login: str, now: float) -> bool:
         """Whether this source is not even to be challenged (with `login` "" when it named none)."""
         pair = self._current(source, login, now) if login else None
         by_source = self._current(source, "", now)
+        asked = _current(self._challenged, source, now)
+        trusted = by_source is not None and by_source.trusted_until > now
         by_login = self._current("", login, now) if login else None
         if pair and pair.failures >= PAIR_FAILURES:
             return True
-        if by_source and by_source.trusted_until <= now and (
-            by_source.failures >= SOURCE_FAILURES or by_source.challenges >= SOURCE_CHALLENGES
-        ):
+        if not trusted and by_source and by_source.failures >= SOURCE_FAILURES:
+            return True
+        if not trusted and asked and asked.failures >= SOURCE_CHALLENGES:
             return True
         own = pair is not None and pair.trusted_until > now
         return bool(by_login and not own and by_login.failures >= LOGIN_FAILURES)
 
     def challenged(self, source: str, now: float) -> None:
         """A request without credentials was asked for them."""
-        record = self._touch(source, "", now)
-        record.challenges += 1
+        record = _touch(self._challenged, source, now, self._limit)
+        record.failures += 1
         record.last_failure = now
 
     def failed(self, source: str, login: str, now: float) -> Answer | Silence:
@@ -88,29 +95,35 @@ class AuthThrottle:
         pair = self._touch(source, login, now)
         by_source = self._touch(source, "", now)
         by_source.failures = max(0, by_source.failures - pair.failures)
-        by_source.challenges = 0
-        by_login = self._records.get(("", login))
+        self._challenged.pop(source, None)
+        by_login = self._records.get(("", login[:MAX_LOGIN]))
         if by_login is not None:
             by_login.failures = max(0, by_login.failures - pair.failures)
         pair.failures = 0
         pair.trusted_until = by_source.trusted_until = now + TRUSTED_FOR
 
     def _current(self, source: str, login: str, now: float) -> _Record | None:
-        login = login[:MAX_LOGIN]
-        record = self._records.get((source, login))
-        if record is not None and now - record.last_failure > FORGIVEN_AFTER:
-            record.failures = record.challenges = 0
-            if record.trusted_until <= now:
-                del self._records[source, login]
-                return None
-        return record
+        return _current(self._records, (source, login[:MAX_LOGIN]), now)
 
     def _touch(self, source: str, login: str, now: float) -> _Record:
-        record = self._current(source, login, now) or _Record(last_failure=now)
-        login = login[:MAX_LOGIN]
-        # The records stand in the order of their last use; the least used one makes room.
-        self._records.pop((source, login), None)
-        if len(self._records) >= self._limit:
-            del self._records[next(iter(self._records))]
-        self._records[source, login] = record
-        return record
+        return _touch(self._records, (source, login[:MAX_LOGIN]), now, self._limit)
+
+
+def _current(records: dict[_Key, _Record], key: _Key, now: float) -> _Record | None:
+    record = records.get(key)
+    if record is not None and now - record.last_failure > FORGIVEN_AFTER:
+        record.failures = 0
+        if record.trusted_until <= now:
+            del records[key]
+            return None
+    return record
+
+
+def _touch(records: dict[_Key, _Record], key: _Key, now: float, limit: int) -> _Record:
+    record = _current(records, key, now) or _Record(last_failure=now)
+    # The records stand in the order of their last use; the least used one makes room.
+    records.pop(key, None)
+    if len(records) >= limit:
+        del records[next(iter(records))]
+    records[key] = record
+    return record

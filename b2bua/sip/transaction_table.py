@@ -159,6 +159,15 @@ class TransactionTable:
         host = f"[{host}]" if ":" in host else host
         return f"SIP/2.0/{flow.transport.value} {host}:{port};branch={MAGIC_COOKIE}{self._branch()};rport"
 
+    def knows(self, request: Request) -> bool:
+        """Whether a transaction has it already: it comes again, or is the CANCEL or ACK of an INVITE."""
+        return _server_key(request, request.via) in self._servers
+
+    def count_refused(self, method: str, status: int) -> None:
+        """A request that was answered before it came here."""
+        _count(self.counters.requests_received, method)
+        self.counters.responses_sent[status // 100] += 1
+
     def receive(self, message: Request | Response, flow: Flow, now: float) -> list[Effect | TransactionEvent]:
         if isinstance(message, Response):
             return self._receive_response(message, flow, now)

@@ -271,9 +271,9 @@ class UacInvite:
         session = self.session
         if self._winner is not None:
             return []
-        if session.state is State.ENDING:
-            return session.wind_up(now)
         effects = session.wind_up(now)
+        if session.setup is None:
+            return effects
         min_se = response.min_se if response.status == 422 else None
         if min_se is not None and min_se > self._min_se and self._tries < MAX_TRIES:
             self._min_se = min_se                               # RFC 4028 §7.3

@@ -108,20 +108,22 @@ class UserAgent:
 
     def _malformed(self, error: ParseError, flow: Flow) -> None:
         self.counters.malformed += 1
-        if error.answerable:
-            self.counters.answered_400 += 1
-            self._transmit(error.response(), flow)
+        effects = self.core.receive_malformed(error, flow)
+        self.counters.answered_400 += len(effects)
+        self.perform(effects)
 
     # -- to the network
 
     def perform(self, effects: Sequence[Effect]) -> None:
         """Carry out what the core asked for, in order, and see to the timer."""
-        for effect in effects:
-            if type(effect) is Transmit:
-                self._transmit(effect.message, effect.flow)
-            else:
-                self._report(effect)
-        self._arm()
+        try:
+            for effect in effects:
+                if type(effect) is Transmit:
+                    self._transmit(effect.message, effect.flow)
+                else:
+                    self._report(effect)
+        finally:
+            self._arm()                    # a fault of one effect must not stop the timers of all others
 
     def _transmit(self, message: Request | Response, flow: Flow) -> None:
         transport = self.transports.get(flow.transport)
@@ -137,7 +139,7 @@ class UserAgent:
         match effect:
             case IncomingInvite(session=session):
                 if self._user is not None:
-                    self._user.incoming_call(session)
+                    self._admit_call(self._user, session)
             case IncomingRequest():
                 if self._user is not None:
                     self._user.incoming_request(effect)
@@ -149,6 +151,15 @@ class UserAgent:
                 self._transmit(effect.message, effect.flow)
             case _:
                 self._to_leg(effect.session, effect)
+
+    def _admit_call(self, user: TransactionUser, session: InviteSession) -> None:
+        try:
+            user.incoming_call(session)
+        except Exception:                  # the boundary of a call that never began: its session must not stay for ever
+            self.counters.faults += 1
+            log.exception("call broke us", source=session.flow.remote.host, message=bytes(session.invite)[:2000])
+            self.let_go(session)
+            self.perform(session.hang_up(self.now(), status=500))
 
     def _to_leg(self, session: InviteSession, effect: Effect) -> None:
         leg = self._legs.get(session)
@@ -171,7 +182,12 @@ class UserAgent:
 
     def _timeout(self) -> None:
         self._timer = None
-        self.perform(self.core.handle_timeout(self.now()))
+        try:
+            self.perform(self.core.handle_timeout(self.now()))
+        except Exception:                  # the boundary of a timer: the others go on
+            self.counters.faults += 1
+            log.exception("a timer broke us")
+            self._arm()
 
     # -- for the transaction user
 

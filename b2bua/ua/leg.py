@@ -154,10 +154,11 @@ class Leg:
 class IncomingLeg(Leg):
     """We are the UAS: somebody called us."""
 
-    __slots__ = ("_ringing",)
+    __slots__ = ("_answered", "_ringing")
 
     def __init__(self, agent: UserAgent, session: InviteSession, inbox: Inbox, name: str = "") -> None:
         super().__init__(agent, session, inbox, name)
+        self._answered = False
         self._ringing = False
 
     @property
@@ -184,10 +185,14 @@ class IncomingLeg(Leg):
     def answer(self, sdp: bytes) -> None:
         """200 with an answer, or with our offer when the INVITE made none (then Confirmed holds the answer)."""
         if self.end is None:
+            self._answered = True
             self.agent.perform(self.session.accept(self.agent.now(), body=sdp))
 
     def reject(self, status: int, headers: HeaderFields = ()) -> None:
-        if self.end is None:
+        """Refuse the call; one that was answered already is hung up."""
+        if self._answered:
+            self.hang_up()
+        elif self.end is None:
             self.end = LegEnd(Party.LOCAL, EndCause.REJECTED)
             self.agent.let_go(self.session)
             self.agent.perform(self.session.reject(status, self.agent.now(), headers=headers))
@@ -217,6 +222,7 @@ class OutgoingLeg(Leg):
             if self._answer_challenge(event.response):
                 return
             self.end = self.end or LegEnd(Party.REMOTE, EndCause.REJECTED, _reason_of(event.response))
+            self.agent.perform(self.session.hang_up(self.agent.now()))      # no retry comes: it can forget the INVITE
         super().notify(event)
 
     def _answer_challenge(self, response: Response) -> bool:

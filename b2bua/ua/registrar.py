@@ -101,9 +101,27 @@ class Registrar:
 
     # -- who is it
 
-    def hears(self, flow: Flow, now: float) -> bool:
-        """Whether this source is worth a transaction, before anything is known of the request."""
-        return not self._throttle.silent(flow.remote.host, "", now)
+    def screen(self, request: Request, flow: Flow, now: float) -> Challenge | Silence | None:
+        """Before anything is kept of a request: None when it answers a challenge that we sent to its source.
+
+        Only then is that address proved and the password worth a look (`authenticate`); all others are challenged.
+        """
+        source = flow.remote.host
+        credentials = self._digest.credentials(request)
+        if self._throttle.silent(source, credentials.username if credentials else "", now):
+            self.counters.silenced += 1
+            return Silence()
+        if credentials is None:
+            return self._challenge(source, now)
+        if not self._digest.issued_to(source, credentials.nonce, now):
+            self.counters.stale += 1
+            return self._challenge(source, now, stale=True)
+        return None
+
+    def _challenge(self, source: str, now: float, *, stale: bool = False) -> Challenge:
+        self.counters.challenged += not stale
+        self._throttle.challenged(source, now)
+        return Challenge(self._digest.challenges(source, now, stale=stale))
 
     def knows(self, host: str, now: float) -> bool:
         """Whether a registered phone is at this source address."""
@@ -120,9 +138,7 @@ class Registrar:
             self.counters.silenced += 1
             return Silence()
         if credentials is None:
-            self.counters.challenged += 1
-            self._throttle.challenged(source, now)
-            return Challenge(self._digest.challenges(source, now))
+            return self._challenge(source, now)
         extension = self._directory.by_login.get(login)
         known = extension.ha1 if extension else {}
         match self._digest.verify(credentials, request, known, source, now):
@@ -132,8 +148,7 @@ class Registrar:
                 return extension
             case Verdict.STALE:
                 self.counters.stale += 1
-                self._throttle.challenged(source, now)
-                return Challenge(self._digest.challenges(source, now, stale=True))
+                return self._challenge(source, now, stale=True)
             case Verdict.WRONG:
                 return self._wrong(source, login, now)
             case unknown:
@@ -243,6 +258,7 @@ class Registrar:
                 continue
             key = one.client, one.extension
             self._bindings.setdefault(key, Bindings(extension.max_contacts)).restore(binding)
+            self._throttle.succeeded(binding.flow.remote.host, extension.login, now)    # as it did before the restart
             restored += 1
         return restored
 

@@ -134,6 +134,10 @@ class TrunkTable:
         """Whether any trunk's calls may come from there."""
         return bool(self._sources.lines(host))
 
+    def expects(self, request: Request, flow: Flow) -> bool:
+        """Whether a trunk's requests come from there, or this one shows what only a registrar of ours was told."""
+        return request.uri.user in self._by_token or self.knows(flow.remote.host)
+
     def match(self, request: Request, flow: Flow) -> Trunk | None:
         """The trunk that this request comes by. The source's port says nothing: operators send from many."""
         registered = self._by_token.get(request.uri.user)

@@ -36,6 +36,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TICK = os.sysconf("SC_CLK_TCK")
+LOCK = "/tmp/bench.lock"
 
 
 # ------------------------------------------------------------------ processes
@@ -511,7 +512,7 @@ def main():
                    help="percent of the SUT's CPU that others may take before a run is repeated")
     p.add_argument("--again", type=int, default=2, help="how many times it is done again")
     p.add_argument("--patience", type=float, default=20, help="seconds to become ready")
-    p.add_argument("--lock", default="/tmp/bench.lock")
+    p.add_argument("--lock", default=LOCK)
     p.add_argument("--out", help="append each run's figures to this file as JSON lines")
     p.add_argument("--keep", action="store_true", help="keep the scratch folder")
     o = p.parse_args()

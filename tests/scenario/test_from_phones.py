@@ -28,7 +28,7 @@ async def test_a_call_out_is_challenged_placed_with_the_offices_number_and_repor
     call.hang_up()
     record = await office.record()
     outside = office.trunk.calls[0]
-    assert call.ladder() == ["INVITE", "100", "401", "ACK", "INVITE", "100", "180", "200", "ACK", "BYE", "200"]
+    assert call.ladder() == ["INVITE", "401", "ACK", "INVITE", "100", "180", "200", "ACK", "BYE", "200"]
     assert outside.caller == DID
     assert outside.session.invite.uri.user == OUTSIDE
     assert (record.direction, record.trunk) == (Direction.OUTBOUND, "operator")

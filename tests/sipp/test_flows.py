@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,6 +111,14 @@ async def test_a_call_inside(ends: Ends) -> None:
     await ends.pair(ends.phone("101", "internal_answered_uas"), caller)
     record = ends.daemon.record(direction="internal")
     assert (record["disposition"], record["caller"], record["dialled"]) == ("answered", "102", "101")
+
+
+async def test_the_operator_sees_the_last_call(ends: Ends) -> None:
+    caller = unique_number("last")
+    await ends.trunk("inbound_unknown_number_uac", caller=caller, called="+74950000000").run(ends.daemon.sip)
+    ends.daemon.record(caller=caller)
+    seen = json.loads(ends.daemon.command("calls", "--json", "--limit", "1"))
+    assert caller in json.dumps(seen)
 
 
 # -- the registrar

@@ -29,7 +29,6 @@ drain_seconds = 1
 [sip]
 realm = "{host}"
 register_min = 60
-algorithms = ["MD5"]
 listen = [{{ transport = "udp", host = "{host}", port = 5060 }}, {{ transport = "tcp", host = "{host}", port = 5060 }}]
 
 [media]
@@ -97,6 +96,11 @@ class Daemon:
                 return dict(row)
             Event().wait(TICK)
         raise AssertionError(f"no such call in the books: {wanted}\n{self.log()}")
+
+    def command(self, *words: str) -> str:
+        """What an operator's command says."""
+        words = (*COMMAND, *words, "--config", str(self.home / "smartswitch.toml"))
+        return subprocess.run(words, check=True, timeout=PATIENCE, cwd=ROOT, capture_output=True, text=True).stdout
 
     def get(self, path: str) -> str:
         with urllib.request.urlopen(f"http://{self.addresses.daemon}:8080{path}", timeout=5) as answer:

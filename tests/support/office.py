@@ -19,6 +19,7 @@ from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Num
 from b2bua.media.none import PassThroughPlane
 from b2bua.media.plane import MediaPlane
 from b2bua.net.resolver import DnsResolver, SystemDns
+from b2bua.sip.admission import Verdict
 from b2bua.sip.auth import DigestPolicy, DigestServer, ha1
 from b2bua.sip.core import CoreConfig, UserAgentCore
 from b2bua.sip.effects import Address, Flow
@@ -166,7 +167,7 @@ async def open_office(
         door: list[Switchboard] = []
         randomness = random.Random(seed)
 
-        def admit(request: Request, flow: Flow) -> bool:
+        def admit(request: Request, flow: Flow) -> Verdict:
             return door[0].admit(request, flow)
 
         agent = UserAgent(UserAgentCore(CoreConfig(), randomness, admit))

@@ -184,6 +184,7 @@ class PhoneCall:
             self.phone.do(effects)
             return
         self.status, self.reason = response.status, response.reason
+        self.session.hang_up(self.phone.now())      # no retry is coming
         self.finish()
 
 
@@ -239,6 +240,14 @@ class Phone:
     @property
     def ringing(self) -> PhoneCall | None:
         return next((call for call in self.calls if not call.over.is_set() and not call.answered.is_set()), None)
+
+    def forget(self) -> None:
+        """All calls that there were."""
+        self.calls.clear()
+        self.ladders.clear()
+        self._by_session.clear()
+        self._seen.clear()
+        self._plans.clear()
 
     def close(self) -> None:
         """Pull the plug: nothing more is said to anybody."""

@@ -20,7 +20,8 @@ from b2bua.media.relay.tapes import Tapes
 
 def main() -> int:
     options = json.loads(sys.argv[1])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)        # Ctrl-C is for the switch, which drains; we end with its socket
+    for number in (signal.SIGINT, signal.SIGTERM):      # Ctrl-C and a service manager tell all processes of the group
+        signal.signal(number, signal.SIG_IGN)           # to end: the switch drains its calls, we end with its socket
     control = socket.socket(fileno=options["control"])
     control.setblocking(False)
     _prepare_process(options["realtime"])

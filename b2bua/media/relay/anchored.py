@@ -18,6 +18,9 @@ from b2bua.sdp.session import SdpError, SessionDescription, parse
 
 CLOSE_PATIENCE = 5.0                    # for the report, and for the disk where the call was recorded
 
+_REMEDY = ("the call goes on; give the recordings' directory space and the right to write, the next call is recorded, "
+           "and what was recorded so far is made at the next start")
+
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 _INDEX = {Side.CALLER: 0, Side.CALLEE: 1}
@@ -106,7 +109,7 @@ class AnchoredSession:
                 log.info("no RTP for too long", call=self._call)
                 _settle(self._lost, None)
             case wire.RecordingStopped(_, recording, why):
-                log.error("recording stopped", call=self._call, recording=recording, why=why)
+                log.error("recording stopped", call=self._call, recording=recording, why=why, remedy=_REMEDY)
             case wire.Closed(_, caller, callee, recorded):
                 _settle(self._report, MediaReport(_stream_report(caller), _stream_report(callee), recorded))
             case _:

@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from b2bua.sip.admission import Admission, Verdict
 from b2bua.sip.core import CoreConfig, OutgoingInvite, UserAgentCore
 from b2bua.sip.effects import (
     Address,
@@ -130,9 +131,9 @@ def test_other_requests_are_the_users_to_answer(method: str) -> None:
 def test_who_is_not_admitted_gets_silence_and_leaves_nothing(request_: Request) -> None:
     asked: list[str] = []
 
-    def admit(request: Request, flow: Flow) -> bool:
+    def admit(request: Request, flow: Flow) -> Verdict:
         asked.append(request.method)
-        return False
+        return Admission.IGNORE
 
     stack = UserAgentCore(CoreConfig(), Random(1), admit)
     assert stack.receive(request_, FLOW, 0.0) == []
@@ -147,7 +148,7 @@ def test_who_is_in_a_dialog_with_us_is_not_asked_again() -> None:
     session = wire.callee.last(IncomingInvite).session
     wire.do(wire.callee, session.accept(wire.now, body=ANSWER))
     wire.settle()
-    wire.callee.core._admit = lambda request, flow: False
+    wire.callee.core._admit = lambda request, flow: Admission.IGNORE
     caller = wire.caller.core.find(session.call_id, *reversed_tags(session))
     assert caller is not None
     wire.do(wire.caller, caller.hang_up(wire.now))
