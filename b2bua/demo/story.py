@@ -104,6 +104,7 @@ class Story:
     async def _inside(self) -> AsyncIterator[Check]:
         self._call = "phone 101 → phone 102"
         office = self._office
+        await self._everything_delivered()     # what is asked for an earlier call is none of this one's
         asked = len(office.crm.journal)
         talk = await office.anna.call("102", shown_as="101", talk_seconds=TALK_SECONDS, credentials=_of("101"))
         phone = await _last_talk(office.boris)
@@ -156,6 +157,11 @@ class Story:
                 for record in await self._office.system.store.calls.last_calls(limit=10):
                     if record.caller == caller and record.direction is direction:
                         return record
+                await asyncio.sleep(STEP)
+
+    async def _everything_delivered(self) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while (await self._office.system.store.outbox.backlog()).pending:  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(STEP)
 
     def _entries(self, contact: str) -> list[CallEntry]:

@@ -233,7 +233,7 @@ class CallJournal:
                 rows.append(from_line(line))
             except ValueError as error:
                 _log.error("spilled call is not readable", error=str(error))
-                await asyncio.to_thread(self._spill.reject, [line])
+                await self._set_aside(line)
         return rows
 
     @property
@@ -244,8 +244,19 @@ class CallJournal:
         if self._spill is None:
             self.lost += 1
             return
-        await asyncio.to_thread(self._spill.reject, [to_line(*rows)])
-        self.spilled += 1
+        if await self._set_aside(to_line(*rows)):
+            self.spilled += 1
+
+    async def _set_aside(self, line: str) -> bool:
+        """For a person to look at; on a full disk the log is all that is left of it."""
+        assert self._spill is not None
+        try:
+            await asyncio.to_thread(self._spill.reject, [line])
+        except OSError as error:
+            self.lost += 1
+            _log.critical("finished call lost: database and disk refuse it", error=str(error), record=line.rstrip())
+            return False
+        return True
 
     async def _spill_entries(self, entries: Sequence[_Finish]) -> None:
         if self._spill is None:

@@ -1,13 +1,12 @@
-"""A stranger attacks the running daemon (product promise 5): nothing falls over, nothing grows, nobody is amplified at."""
+"""A stranger attacks the running daemon (product promise 5): nothing falls over, nothing grows, no amplification."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import random
-import socket
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +25,8 @@ from b2bua.sip.effects import Address, Transport
 from b2bua.sip.message import Request, Response
 from b2bua.sip.parser import parse
 from b2bua.sip.throttle import PAIR_FAILURES, SOURCE_CHALLENGES
-from tests.support.phone import Answers, Phone, Rings
+from tests.support.phone import Answers, Behaviour, Phone, Rings
+from tests.support.stranger import Stranger, codes, hostile, message
 
 BLOCK = os.getpid() % 250 + 2              # a corner of 127.0.0.0/8 that no other run on this machine uses
 HERE, TRUNK, DESK, STRANGER = (f"127.{BLOCK}.{part}.1" for part in (21, 22, 23, 24))
@@ -64,80 +64,15 @@ def office(trunk_port: int) -> Directory:
     )
 
 
-class Stranger:
-    """A bare UDP socket that keeps count of what it sent and what it got."""
-
-    def __init__(self, server: Address, host: str = STRANGER) -> None:
-        self.server = server
-        self.sent = self.got = 0
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
-        self._socket.bind((host, 0))
-        self.address = Address(*self._socket.getsockname())
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def send(self, data: bytes) -> None:
-        self._socket.sendto(data, self.server)
-        self.sent += len(data)
-
-    async def answer(self) -> bytes:
-        data = await asyncio.get_running_loop().sock_recv(self._socket, 65_535)
-        self.got += len(data)
-        return data
-
-    async def answers(self, probe_host: str = PROBE) -> list[bytes]:
-        """All that has come by the time that the daemon has worked off what was sent: it keeps the order."""
-        with closing(Stranger(self.server, probe_host)) as probe:
-            probe.send(message("REGISTER", probe.address, call_id=f"probe{random.random()}"))
-            assert codes([await probe.answer()]) == [401]
-        found: list[bytes] = []
-        while True:
-            try:
-                data = self._socket.recv(65_535)
-            except BlockingIOError:
-                return found
-            self.got += len(data)
-            found.append(data)
-
-
-def message(
-    method: str,
-    source: Address,
-    *extra: str,
-    uri: str = "sip:101@smartswitch",
-    to: str = "<sip:101@smartswitch>",
-    call_id: str = "call",
-    branch: str = "",
-    cseq: str = "",
-    via: Sequence[str] = (),
-    body: bytes = b"",
-) -> bytes:
-    """A request as hostile as its parts."""
-    lines = [
-        f"{method} {uri} SIP/2.0",
-        *via,
-        f"Via: SIP/2.0/UDP {source.host}:{source.port};branch=z9hG4bK{branch or call_id}{method};rport",
-        "Max-Forwards: 70" if not any(line.startswith("Max-Forwards") for line in extra) else "Subject: x",
-        "From: <sip:100@smartswitch>;tag=1",
-        f"To: {to}",
-        f"Call-ID: {call_id}",
-        f"CSeq: {cseq or f'1 {method}'}",
-        *([f"Contact: <sip:100@{source.host}:{source.port}>"] if "Contact" not in "".join(extra) else ()),
-        *extra,
-    ]
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-def codes(answers: Iterable[bytes]) -> list[int]:
-    """Not parsed: some of them copy what was malformed in the request."""
-    return [int(one.split(b" ", 2)[1]) for one in answers if one.startswith(b"SIP/2.0 ")]
+def stranger_at(system: System, host: str = STRANGER) -> Stranger:
+    return Stranger(system.sip[0], host, PROBE)
 
 
 @asynccontextmanager
-async def phone_at(host: str, server: Address, does: object, user: str = "101", password: str = "") -> AsyncIterator[Phone]:
-    phone = Phone(user, server, password=password, does=does)  # type: ignore[arg-type]
+async def phone_at(
+    host: str, server: Address, does: Behaviour, user: str = "101", password: str = ""
+) -> AsyncIterator[Phone]:
+    phone = Phone(user, server, password=password, does=does)
     phone.plug(partial(UdpTransport.open, Address(host, 0)))
     try:
         yield phone
@@ -181,7 +116,7 @@ async def nothing_is_left(system: System) -> None:
 async def test_a_stranger_leaves_no_state_and_is_never_sent_more_than_it_may_have(tmp_path: Path) -> None:
     async with running(settings(tmp_path)) as system:
         core = system.agent.core
-        with closing(Stranger(system.sip[0])) as stranger:
+        with closing(stranger_at(system)) as stranger:
             for number, method in enumerate(("INVITE", "INVITE", "REGISTER")):
                 request = message(method, stranger.address, call_id=f"n{number}")
                 for _ in range(3):                      # the same again: the same one answer again
@@ -196,16 +131,16 @@ async def test_a_stranger_leaves_no_state_and_is_never_sent_more_than_it_may_hav
             for method in ("OPTIONS", "BYE", "CANCEL", "PRACK", "UPDATE", "MESSAGE", "SUBSCRIBE", "XYZZY", "INFO"):
                 stranger.send(message(method, stranger.address, call_id="quiet"))
                 stranger.send(message(method, stranger.address, call_id="quiet", to="<sip:101@smartswitch>;tag=gone"))
-            short = f"INVITE sip:a SIP/2.0\r\nv:SIP/2.0/UDP {HERE}\r\nf:sip:a\r\nt:sip:a\r\ni:a\r\nCSeq:1 INVITE\r\n\r\n"
-            stranger.send(short.encode())
+            short = b"INVITE sip:a SIP/2.0\r\nv:SIP/2.0/UDP a\r\nf:sip:a\r\nt:sip:a\r\ni:a\r\nCSeq:1 INVITE\r\n\r\n"
+            stranger.send(short)
             assert await stranger.answers() == []
             assert core.counters.withheld == 1
             assert (core.transaction_count, core.session_count, core.next_timeout) == (0, 0, None)
 
 
 async def test_a_source_that_never_answers_its_challenges_is_not_challenged_for_ever(tmp_path: Path) -> None:
-    async with scene(tmp_path) as (system, trunk, desk):
-        with closing(Stranger(system.sip[0])) as stranger, closing(Stranger(system.sip[0], DESK)) as forged:
+    async with scene(tmp_path) as (system, trunk, _desk):
+        with closing(stranger_at(system)) as stranger, closing(stranger_at(system, DESK)) as forged:
             heard = 0
             for number in range(SOURCE_CHALLENGES + 50):
                 for who in (stranger, forged):
@@ -214,13 +149,14 @@ async def test_a_source_that_never_answers_its_challenges_is_not_challenged_for_
                     heard += len(await stranger.answers())
             assert heard + len(await stranger.answers()) == SOURCE_CHALLENGES
         async with phone_at(DESK, system.sip[0], Answers(), "102", PASSWORD) as neighbour:
-            assert (await neighbour.register()).status == 200       # who is known there is heard, whoever forged its address
+            # Who is known there is heard, whoever forged its address.
+            assert (await neighbour.register()).status == 200
         await a_call_goes_through(trunk)
 
 
 async def test_what_is_no_message_gets_a_400_where_that_is_allowed_and_shorter_than_itself(tmp_path: Path) -> None:
     async with running(settings(tmp_path)) as system:
-        with closing(Stranger(system.sip[0])) as stranger:
+        with closing(stranger_at(system)) as stranger:
             here, padding = stranger.address, "X-Padding: " + "x" * 100
             answered = [
                 message("INVITE", here, padding, cseq="1 BYE"),
@@ -255,78 +191,12 @@ async def test_what_is_no_message_gets_a_400_where_that_is_allowed_and_shorter_t
         assert (system.agent.counters.faults, system.agent.core.transaction_count) == (0, 0)
 
 
-def hostile(source: Address, server: Address, rng: random.Random) -> list[bytes]:
-    """What the RFCs warn of, and what they forgot to; all of it can be read as far as its framing goes."""
-    ours = f"sip:101@{server.host}:{server.port}"
-    sdp = b"v=0\r\no=- 1 1 IN IP4 1.2.3.4\r\ns=-\r\nc=IN IP4 1.2.3.4\r\nt=0 0\r\n"
-    media = b"m=audio 4000 RTP/AVP 8\r\n"
-    described = "Content-Type: application/sdp"
-    parts = b"".join(b"--b%d\r\nContent-Type: multipart/mixed;boundary=b%d\r\n\r\n" % (n, n + 1) for n in range(500))
-    made = [
-        ("INVITE", dict(via=["Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKx"] * 100)),
-        ("INVITE", dict(via=["Via: " + ", ".join(["SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKx"] * 100)])),
-        ("INVITE", dict(via=[f"Via: SIP/2.0/UDP {server.host}:{server.port};branch=z9hG4bKloop"])),
-        ("INVITE", dict(via=["Via: SIP/2.0/UDP 192.0.2.1:99999"])),
-        ("INVITE", dict(extra=["Max-Forwards: 0"])),
-        ("INVITE", dict(extra=["Max-Forwards: 99999999999"])),
-        ("INVITE", dict(extra=["Contact: " + "<" * 4000])),
-        ("INVITE", dict(extra=["Contact: " + ",".join(['"' + "\\" * 50 + '"'] * 100)])),
-        ("INVITE", dict(extra=["Contact: <sip:" + "a" * 8000 + "@x>"])),
-        ("INVITE", dict(extra=["Record-Route: " + ",".join(["<sip:192.0.2.9;lr>"] * 300)])),
-        ("INVITE", dict(extra=["Route: <sip:192.0.2.9;lr>", f"Route: <{ours};lr>"])),
-        ("INVITE", dict(extra=["Require: 100rel, no-such-thing, replaces"])),
-        ("INVITE", dict(extra=["Replaces: call;from-tag=1;to-tag=2"])),
-        ("INVITE", dict(extra=["Session-Expires: 99999999999999;refresher=both", "Min-SE: -1"])),
-        ("INVITE", dict(extra=["Session-Expires: 1"])),
-        ("INVITE", dict(extra=["P-Asserted-Identity: <<<>>>,,,;;;"])),
-        ("INVITE", dict(extra=["P-Asserted-Identity: " + '"\\' * 2000])),
-        ("INVITE", dict(extra=["Content-Type: multipart/mixed;boundary=b0"], body=parts)),
-        ("INVITE", dict(extra=["Content-Encoding: gzip", described], body=b"\x1f\x8b" + bytes(500))),
-        ("INVITE", dict(extra=[described], body=sdp + media * 2000)),
-        ("INVITE", dict(extra=[described], body=sdp + b"m=audio 4000 RTP/AVP" + b" 8" * 10_000 + b"\r\n")),
-        ("INVITE", dict(extra=[described], body=sdp + media + b"a=rtpmap:8 " + b"x" * 20_000 + b"\r\n")),
-        ("INVITE", dict(extra=[described], body=b"m=" * 20_000)),
-        ("INVITE", dict(extra=[described], body=rng.randbytes(30_000))),
-        ("INVITE", dict(extra=[described], body=sdp.replace(b"1.2.3.4", b"9" * 5000) + media)),
-        ("INVITE", dict(uri="sip:" + "%00" * 500 + "@x")),
-        ("INVITE", dict(uri="sip:%ff%fe%0d%0aVia:x@x")),
-        ("INVITE", dict(uri="sip:" + "9" * 7000 + "@x")),
-        ("INVITE", dict(uri="tel:+" + "9" * 7000)),
-        ("INVITE", dict(uri="http://127.0.0.1/")),
-        ("INVITE", dict(uri=ours)),
-        ("INVITE", dict(to="<sip:101@smartswitch>;tag=gone")),
-        ("INVITE", dict(cseq="4294967295 INVITE")),
-        ("INVITE", dict(extra=["Authorization: Digest " + ",".join(f"a{n}=\"\\\"\"" for n in range(500))])),
-        ("INVITE", dict(extra=["Authorization: Digest username=\"101\""] * 100)),
-        *((method, dict(to="<sip:101@smartswitch>;tag=gone"))
-          for method in ("BYE", "PRACK", "UPDATE", "INFO", "REFER", "NOTIFY", "ACK", "CANCEL", "OPTIONS", "XYZZY")),
-        *((method, {}) for method in
-          ("BYE", "PRACK", "UPDATE", "INFO", "REFER", "NOTIFY", "ACK", "CANCEL", "OPTIONS", "XYZZY", "PUBLISH")),
-        ("PRACK", dict(extra=["RAck: 99999999999 99999999999 INVITE"])),
-        ("REFER", dict(extra=[f"Refer-To: <{ours}?Replaces=call>"])),
-        ("REGISTER", dict(extra=["Contact: " + ",".join(f"<sip:{n}@192.0.2.1>" for n in range(250))])),
-        ("REGISTER", dict(extra=["Contact: *", "Expires: 99999999999"])),
-        ("REGISTER", dict(extra=["Contact: *, <sip:101@192.0.2.1>", "Expires: 0"])),
-    ]
-    requests = [
-        message(method, source, *what.pop("extra", ()), call_id=f"evil{number}x{source.port}", **what)
-        for number, (method, what) in enumerate(made)
-    ]
-    branch = "z9hG4bK" + "a" * 16
-    responses = [
-        f"SIP/2.0 {status} x\r\nVia: SIP/2.0/UDP {server.host}:{server.port};branch={branch}\r\nFrom: <sip:a@b>;tag=1\r\n"
-        f"To: <sip:a@b>;tag=2\r\nCall-ID: stolen\r\nCSeq: 1 {method}\r\nContact: <sip:x@192.0.2.9>\r\n\r\n".encode()
-        for status in (100, 180, 200, 302, 401, 487, 699) for method in ("INVITE", "BYE", "OPTIONS")
-    ]
-    return requests + responses
-
-
 @pytest.mark.parametrize("host", [STRANGER, TRUNK, DESK])
 async def test_hostile_messages_harm_nobody_wherever_they_come_from(tmp_path: Path, host: str) -> None:
     async with scene(tmp_path) as (system, trunk, desk):
         desk.does = Rings()                             # some of it is a call: it must end like one
         slowest, lingering = 0.0, system.agent.core.transaction_count
-        with closing(Stranger(system.sip[0], host)) as attacker:
+        with closing(stranger_at(system, host)) as attacker:
             for data in hostile(attacker.address, system.sip[0], random.Random(5)):
                 began = system.agent.now()
                 attacker.send(data)
@@ -362,7 +232,7 @@ async def test_a_flood_from_everywhere_costs_no_call_and_leaves_nothing(tmp_path
 
     rng = random.Random(3)
     async with scene(tmp_path) as (system, trunk, _):
-        crowd = [Stranger(system.sip[0], f"127.{BLOCK}.{30 + n // 50}.{n % 50 + 1}") for n in range(300)]
+        crowd = [stranger_at(system, f"127.{BLOCK}.{30 + n // 50}.{n % 50 + 1}") for n in range(300)]
         try:
             first = trunk.call(DID, as_=IVAN)
             await first.answered.wait()
@@ -394,9 +264,9 @@ async def test_a_flood_from_everywhere_costs_no_call_and_leaves_nothing(tmp_path
 
 
 async def test_wrong_passwords_end_in_silence_for_the_guesser_alone(tmp_path: Path) -> None:
-    async with scene(tmp_path) as (system, trunk, _):
+    async with scene(tmp_path) as (system, trunk, desk):
         guesser = DigestClient("102", "guess", random.Random(1))
-        with closing(Stranger(system.sip[0], DESK)) as thief:       # at the address of an honest phone, as behind a NAT
+        with closing(stranger_at(system, DESK)) as thief:       # at the address of an honest phone, as behind a NAT
             first = message("INVITE", thief.address, call_id="guess")
             thief.send(first)
             (challenge,) = await thief.answers()
@@ -413,8 +283,9 @@ async def test_wrong_passwords_end_in_silence_for_the_guesser_alone(tmp_path: Pa
             # Whoever was asked for a password at a proved address hears 100 at once, and 401 later and later.
             assert (answers.count(100), answers.count(403)) == (PAIR_FAILURES, 1)
             assert system.agent.core.session_count <= PAIR_FAILURES
-        async with phone_at(DESK, system.sip[0], Answers(), "102", PASSWORD) as honest:
-            assert (await honest.register()).status == 200 or system.switchboard.counters.refused["silenced"]
+        call = desk.call("102")                         # the honest phone is still believed, and told that 102 is away
+        await asyncio.wait_for(call.over.wait(), 2)
+        assert call.status == 480
         await a_call_goes_through(trunk)
 
 
@@ -422,10 +293,10 @@ async def test_only_a_trunk_calls_as_a_trunk(tmp_path: Path) -> None:
     async with scene(tmp_path) as (system, trunk, desk):
         asserted = f"P-Asserted-Identity: <sip:{IVAN}@{TRUNK}>"
         forged_via = f"Via: SIP/2.0/UDP {TRUNK}:{trunk.transport.local.port};branch=z9hG4bKtrunk"
-        with closing(Stranger(system.sip[0])) as stranger:
+        with closing(stranger_at(system)) as stranger:
             claims = [
                 message("INVITE", trunk.transport.local, asserted, uri=f"sip:{DID}@{HERE}", call_id="claim1"),
-                message("INVITE", stranger.address, asserted, via=[forged_via], uri=f"sip:{DID}@{HERE}", call_id="claim2"),
+                message("INVITE", stranger.address, asserted, via=[forged_via], uri=f"sip:{DID}@x", call_id="claim2"),
                 message("INVITE", stranger.address, asserted, uri=f"sip:t{'0' * 24}@{HERE}", call_id="claim3"),
             ]
             for claim in claims:
@@ -442,7 +313,7 @@ async def test_a_phone_cannot_make_us_call_ourselves_nor_fill_us_with_contacts(t
 
         async def bind(contact: str, *more: str) -> int:
             client = DigestClient("102", PASSWORD, random.Random(1))
-            with closing(Stranger(ours, PHONE)) as phone:
+            with closing(stranger_at(system, PHONE)) as phone:
                 name = f"bind{random.random()}"
                 headers = [f"Contact: {contact}", *more]
                 first = message("REGISTER", phone.address, *headers, uri=f"sip:{HERE}", to="<sip:102@x>", call_id=name)
@@ -450,7 +321,7 @@ async def test_a_phone_cannot_make_us_call_ourselves_nor_fill_us_with_contacts(t
                 request, response = parse(first), parse(await phone.answer())
                 assert isinstance(request, Request)
                 assert isinstance(response, Response)
-                headers += [f"{name}: {value}" for name, value in client.authorize(response, request) or ()]
+                headers += [f"{name}: {value}" for name, value in client.authorize(request, response) or ()]
                 phone.send(message("REGISTER", phone.address, *headers, uri=f"sip:{HERE}", to="<sip:102@x>",
                                    call_id=name, cseq="2 REGISTER", branch="2" + name))
                 return codes([await phone.answer()])[0]
@@ -489,10 +360,12 @@ async def test_connections_that_only_cost_are_refused_and_udp_goes_on(tmp_path: 
         tcp = system.sip[1]
         transport = system.agent.transports[Transport.TCP]
         counters = transport.counters                   # type: ignore[attr-defined]
-        endless = [b"INVITE sip:a SIP/2.0\r\n" + b"X: y\r\n" * 20_000, b"A" * 100_000, b"\r\n" * 50_000 + b"GET / x\r\n\r\n",
-                   b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01" + bytes(9000),
-                   message("INVITE", STRANGER_AT, "Content-Length: 99999999999"),
-                   message("INVITE", STRANGER_AT, "Content-Length: -1"), b"\x00" * 10_000]
+        endless = [
+            b"INVITE sip:a SIP/2.0\r\n" + b"X: y\r\n" * 20_000, b"A" * 100_000, b"\r\n" * 50_000 + b"GET / x\r\n\r\n",
+            b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01" + bytes(9000), bytes(10_000),
+            message("INVITE", STRANGER_AT, "Content-Length: 99999999999"),
+            message("INVITE", STRANGER_AT, "Content-Length: -1"),
+        ]
         for data in endless:
             assert b"SIP/2.0 2" not in await fate(data)
         assert counters.framing_errors >= len(endless) - 2
@@ -504,10 +377,8 @@ async def test_connections_that_only_cost_are_refused_and_udp_goes_on(tmp_path: 
             for _, writer in half_open:
                 writer.write(b"INVITE sip:a SIP/2.0\r\nVia: ")
             for reader, _ in half_open[allowed:]:
-                try:
+                with suppress(ConnectionError):
                     assert await asyncio.wait_for(reader.read(), 5) == b""
-                except ConnectionError:
-                    pass
             assert counters.refused_connections >= 20
             assert len(transport) <= allowed            # type: ignore[arg-type]
             reader, writer = await asyncio.open_connection(*tcp, local_addr=(PHONE, 0))     # others are served

@@ -24,6 +24,7 @@ from structlog.testing import capture_logs
 
 import b2bua.app
 from b2bua.app import System, running
+from b2bua.calls import switchboard
 from b2bua.cdr import CallRecord, ClientId, Disposition, EndReason
 from b2bua.config import (
     DatabaseSettings,
@@ -137,6 +138,10 @@ class Stage:
         """From outside, answered."""
         return await answered(self.operator, within)
 
+    async def is_quiet(self) -> bool:
+        """The last call's ports are free."""
+        return not self.system.switchboard.live_calls()
+
     async def records(self, count: int) -> list[CallRecord]:
         async def there() -> list[CallRecord] | None:
             records = await self.system.store.calls.last_calls()
@@ -242,12 +247,13 @@ async def test_a_relay_is_deaf_to_the_signal_that_a_service_manager_sends_to_all
 async def test_silence_on_both_sides_ends_a_call_but_not_while_it_is_on_hold(tmp_path: Path) -> None:
     async with stage(tmp_path, rtp_timeout=1, hold_timeout=3) as on:
         loop = asyncio.get_running_loop()
-        call, began = await on.call(), loop.time()
-        await over(call, on.desk.calls[0], within=3.5)
+        on_hold, began = await on.call(), loop.time()
+        on.desk.calls[0].offer("sendonly")
+        silent = await on.call()
+        await over(silent, on.desk.calls[1], within=3)
         assert loop.time() - began >= 1.0
-        call, began = await on.call(), loop.time()
-        on.desk.calls[1].offer("sendonly")
-        await over(call, on.desk.calls[1], within=8)
+        assert not on_hold.over.is_set()
+        await over(on_hold, on.desk.calls[0], within=4)
         assert loop.time() - began >= 3.0
         assert {record.reason for record in await on.records(2)} == {EndReason.MEDIA_TIMEOUT}
 
@@ -344,6 +350,7 @@ async def test_a_locked_database_holds_up_no_call_and_loses_and_doubles_none(tmp
                 call = await on.call(within=1.0)
                 call.hang_up()
                 await over(on.desk.calls[-1], within=1.0)
+                await until(on.is_quiet)
         await on.records(4)
         assert len({entry.uniq for entry in await notes(crm, 4)}) == 4
         for record in await on.records(4):
@@ -354,7 +361,8 @@ async def test_a_locked_database_holds_up_no_call_and_loses_and_doubles_none(tmp
 async def test_the_end_of_the_switch_waits_for_no_database_and_the_next_start_has_the_calls(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "BUSY_SECONDS", 0.5)
+    monkeypatch.setattr(engine, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(switchboard, "LAST_RECORDS", 0.2)
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as lock:
         async with stage(tmp_path) as on:
@@ -363,7 +371,7 @@ async def test_the_end_of_the_switch_waits_for_no_database_and_the_next_start_ha
             call.hang_up()
             await over(on.desk.calls[0], within=1.0)
             began = loop.time()
-        assert loop.time() - began < 12
+        assert loop.time() - began < 10
     async with stage(tmp_path) as on:
         (record,) = await on.records(1)
     assert record.disposition is Disposition.ANSWERED
@@ -382,6 +390,7 @@ async def test_postgresql_stopped_and_started_again(tmp_path: Path, monkeypatch:
             for _ in range(3):
                 call = await on.call(within=1.0)
                 call.hang_up()
+                await until(on.is_quiet)
 
             async def spilled() -> bool:
                 return on.system.store.calls.spilled >= 3
@@ -645,7 +654,7 @@ async def test_sigterm_ends_everything_in_time_whatever_goes_on(tmp_path: Path, 
             else:
                 call = await answered(operator)
             if moment == "delivering":
-                crm.state.faults.add(Fault(method="POST", path="/api/v4/calls", delay=2))
+                crm.state.faults.add(Fault(method="POST", path="/api/v4/calls", delay=1))
                 call.hang_up()
 
                 async def under_way() -> bool:

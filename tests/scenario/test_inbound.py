@@ -188,3 +188,27 @@ async def test_hold_and_resume_reach_the_other_side(office: Office) -> None:
     call.hang_up()
     assert (await office.record()).disposition is Disposition.ANSWERED
     await office.all_quiet()
+
+
+@pytest.mark.parametrize("asserted", ["<<<>>>,,,;;;", "", "nobody", "<sip:operator.example>", '"'])
+async def test_a_senseless_asserted_identity_leaves_the_caller_to_from(office: Office, asserted: str) -> None:
+    await office.phone("102")
+    call = office.trunk.call(DID, as_=IVAN, headers=[("P-Asserted-Identity", asserted)])
+    await call.answered.wait()
+    call.hang_up()
+    assert (await office.record()).caller == IVAN
+    await office.all_quiet()
+
+
+async def test_a_call_that_breaks_us_at_the_door_is_refused_and_leaves_nothing(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(office.pbx, "_from_trunk", broken)
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.over.wait()
+    assert call.status == 500
+    assert office.agent.counters.faults == 1
+    await office.all_quiet()

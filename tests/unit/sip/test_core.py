@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from b2bua.sip.admission import Admission, Verdict
+from b2bua.sip.admission import Admission, Refuse, Verdict
 from b2bua.sip.core import CoreConfig, OutgoingInvite, UserAgentCore
 from b2bua.sip.effects import (
     Address,
@@ -270,3 +270,42 @@ def test_a_re_invite_that_cannot_be_read_is_refused_and_the_call_goes_on() -> No
     assert caller.may_reoffer
     assert session.may_reoffer
     assert not any(isinstance(event, OfferReceived) for event in wire.callee.events)
+
+
+def sized(request: Request, size: int) -> Request:
+    request.size = size
+    return request
+
+
+CHALLENGES = (("WWW-Authenticate", "Digest first"), ("WWW-Authenticate", "Digest second"))
+
+
+@pytest.mark.parametrize("method", ["INVITE", "REGISTER"])
+def test_a_refusal_at_the_door_is_one_answer_and_leaves_nothing(method: str) -> None:
+    stack = UserAgentCore(CoreConfig(), Random(1), lambda request, flow: Refuse(401, CHALLENGES))
+    first, again = (answer(stack.receive(sized(message(method), 500), FLOW, at)) for at in (0.0, 0.5))
+    assert (first.status, first.headers.get_all("WWW-Authenticate")) == (401, ["Digest first", "Digest second"])
+    assert bytes(first) == bytes(again)
+    assert stack.receive(message("ACK", to=str(first.to)), FLOW, 1.0) == []
+    assert (stack.session_count, stack.transaction_count, stack.next_timeout) == (0, 0, None)
+
+
+@pytest.mark.parametrize(("size", "challenges"), [(200, 2), (150, 1), (120, None)])
+def test_a_refusal_says_no_more_than_the_length_of_the_request_allows(size: int, challenges: int | None) -> None:
+    stack = UserAgentCore(CoreConfig(), Random(1), lambda request, flow: Refuse(401, CHALLENGES))
+    effects = stack.receive(sized(message(), size), FLOW, 0.0)
+    if challenges is None:
+        assert (effects, stack.counters.withheld) == ([], 1)
+    else:
+        assert len(answer(effects).headers.get_all("WWW-Authenticate")) == challenges
+    stream = FLOW._replace(transport=Transport.TCP, connection=1)
+    assert len(answer(stack.receive(sized(message(), size), stream, 0.0)).headers.get_all("WWW-Authenticate")) == 2
+
+
+def test_the_cancel_and_the_repetition_of_what_was_admitted_are_not_asked_about() -> None:
+    stack = core()
+    stack.receive(message(), FLOW, 0.0)
+    stack._admit = lambda request, flow: Admission.IGNORE
+    assert answer(stack.receive(message(), FLOW, 0.1)).status == 100
+    cancelled = stack.receive(message("CANCEL"), FLOW, 0.2)
+    assert next(name_of(effect.message) for effect in cancelled if isinstance(effect, Transmit)) == "200 CANCEL"

@@ -88,3 +88,15 @@ def test_its_memory_is_bounded_in_number_and_size() -> None:
         rule.failed(f"198.51.{number >> 8}.{number & 255}", "x" * 60_000, 0.0)
     assert len(rule) <= 100
     assert all(len(login) <= throttle.MAX_LOGIN for _, login in rule._records)
+
+
+def test_a_flood_of_forged_addresses_pushes_out_nothing_that_is_known_of_real_ones() -> None:
+    rule = AuthThrottle(limit=100)
+    rule.succeeded(OFFICE, "101", 0.0)
+    fail(rule, throttle.PAIR_FAILURES)
+    for number in range(1000):
+        rule.challenged(f"203.0.{number >> 8}.{number & 255}", 0.0)
+    fail(rule, throttle.SOURCE_FAILURES, OFFICE, "102")
+    assert rule.silent(STRANGER, "101", 0.0)
+    assert not rule.silent(OFFICE, "101", 0.0)
+    assert len(rule) <= 200

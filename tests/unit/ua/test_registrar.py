@@ -221,3 +221,25 @@ def test_the_address_of_a_registered_phone_is_known_within_seconds() -> None:
     Phone().register(office, 0.0)
     assert office.knows(PHONE.remote.host, 60.0)
     assert not office.knows("198.51.100.66", 60.0)
+
+
+def test_only_the_answer_to_a_challenge_of_ours_gets_past_the_door() -> None:
+    office, phone = registrar(), Phone()
+    asked = office.screen(phone.request(), PHONE, 0.0)
+    assert isinstance(asked, Challenge)
+    signed = phone.digest.answer(Response(401, None, Headers(asked.headers)), phone.request())
+    assert not isinstance(signed, Unanswerable)
+    request = phone.request(*signed)
+    assert office.screen(request, PHONE, 1.0) is None
+    elsewhere = PHONE._replace(remote=Address("198.51.100.66", 5060))
+    assert "stale=true" in str(office.screen(request, elsewhere, 1.0))
+    assert "stale=true" in str(office.screen(request, PHONE, 1000.0))
+
+
+def test_a_phone_that_is_known_from_before_a_restart_is_not_silenced_by_who_forges_its_address() -> None:
+    before, after = registrar(), registrar()
+    Phone().register(before)
+    after.restore(before.snapshot(0.0), 0.0, lambda transport, remote: Flow(transport, HERE, remote))
+    for _ in range(throttle.SOURCE_CHALLENGES + 1):
+        after.screen(Phone().request(), PHONE, 0.0)
+    assert isinstance(after.screen(Phone().request(), PHONE, 0.0), Challenge)
