@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import resource
 import secrets
 import signal
 import socket
@@ -37,7 +38,7 @@ from b2bua.media.relay.link import RelaySettings
 from b2bua.media.relay.plane import EmbeddedPlane, embedded_plane
 from b2bua.metrics import BacklogWatch, Figures, Metrics
 from b2bua.net.resolver import DnsResolver, SystemDns
-from b2bua.net.tcp import TcpTransport
+from b2bua.net.tcp import TcpLimits, TcpTransport
 from b2bua.net.udp import UdpTransport
 from b2bua.recording.archive import Archive
 from b2bua.recording.keeping import delete_older_than
@@ -326,10 +327,19 @@ async def _listening(listener: Listener, sink: UserAgent, tasks: asyncio.TaskGro
     try:
         if listener.transport == "udp":
             return UdpTransport.open(local, sink, advertise=listener.advertise)
-        return await TcpTransport.open(local, sink, tasks, advertise=listener.advertise)
+        return await TcpTransport.open(local, sink, tasks, advertise=listener.advertise, limits=tcp_limits())
     except OSError as error:
         where = f"{listener.transport} {listener.host} port {listener.port}"
         raise OSError(f"cannot listen for SIP on {where}: {error.strerror or error}") from error
+
+
+def tcp_limits() -> TcpLimits:
+    """Strangers' connections never take the files that database, recordings and CRM need."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY:
+        return TcpLimits()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return TcpLimits(connections=min(TcpLimits().connections, most // 4))
 
 
 def _core(sip: SipSettings) -> CoreConfig:

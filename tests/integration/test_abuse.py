@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
@@ -13,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from b2bua.app import System, running
+from b2bua.app import System, running, tcp_limits
 from b2bua.cdr import ClientId
 from b2bua.config import Listener, LogSettings, MediaSettings, ServerSettings, Settings, SipSettings, WebSettings
 from b2bua.directory import Client, Directory, Extension, Number, Trunk
@@ -389,3 +390,14 @@ async def test_connections_that_only_cost_are_refused_and_udp_goes_on(tmp_path: 
         finally:
             for _, writer in half_open:
                 writer.close()
+
+
+@pytest.mark.parametrize(("most", "connections"), [(1024, 256), (1_048_576, TcpLimits().connections)])
+def test_connections_leave_files_for_what_the_calls_need(
+    monkeypatch: pytest.MonkeyPatch, most: int, connections: int
+) -> None:
+    raised: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (512, most))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: raised.append(limits))
+    assert tcp_limits().connections == connections
+    assert raised == [(most, most)]
