@@ -10,10 +10,9 @@ import secrets
 import signal
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from types import TracebackType
 
@@ -27,7 +26,7 @@ from b2bua.calls.switchboard import Limits, Switchboard
 from b2bua.config import Listener, Settings, SipSettings
 from b2bua.crm.amocrm.adapter import AmoAccounts
 from b2bua.crm.lookup import Lookup
-from b2bua.crm.outbox import Outbox, RecordingState
+from b2bua.crm.outbox import Outbox
 from b2bua.directory import Directory
 from b2bua.keys import Keys, KeysUnavailable, open_keys
 from b2bua.links import RecordingLinks
@@ -41,7 +40,6 @@ from b2bua.net.resolver import DnsResolver, SystemDns
 from b2bua.net.tcp import TcpLimits, TcpTransport
 from b2bua.net.udp import UdpTransport
 from b2bua.recording.archive import Archive
-from b2bua.recording.keeping import delete_older_than
 from b2bua.sip.admission import Admission, Verdict
 from b2bua.sip.auth import DigestPolicy, DigestServer
 from b2bua.sip.bindings import BindingPolicy
@@ -50,21 +48,25 @@ from b2bua.sip.effects import Address, Flow
 from b2bua.sip.message import Request
 from b2bua.sip.session_timer import SessionTimerPolicy
 from b2bua.sip.timers import Timers
-from b2bua.store.bindings import SavedBinding
 from b2bua.store.engine import StoreUnavailable
 from b2bua.store.migrate import migrate
-from b2bua.store.recordings import RecordingStage
 from b2bua.store.store import Store, open_store
 from b2bua.ua.agent import UserAgent
-from b2bua.ua.registrar import Registrar, StoredBinding
+from b2bua.ua.registrar import Registrar
 from b2bua.ua.trunk_table import TrunkTable
+from b2bua.upkeep import (
+    delete_old_recordings,
+    follow_directory,
+    keep_bindings,
+    recording_state,
+    save_bindings,
+    saved_bindings,
+    utc_now,
+)
 from web.app import create_app
 from web.server import bind_web, serve_web
 
 COLLECT_AFTER = (20_000, 50, 1000)         # objects, and collections of the younger generation (gc.set_threshold)
-BINDINGS_SAVED_EVERY = 5.0                 # seconds; so many seconds of registrations a crash may forget
-OLD_RECORDINGS_EVERY = 3600.0              # seconds between two looks for recordings past their time
-RELOAD_AGAIN = 5.0                         # seconds, when the database did not answer
 LAST_DELIVERIES = 5.0                      # seconds for what is on its way to a CRM when we end
 SPARE_SESSIONS = 1000                      # beside two for each call: challenged INVITEs, forks
 
@@ -156,7 +158,7 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
             Archive(settings.recording_dir, bit_rate=settings.recording.bitrate, workers=settings.recording.workers)
         )
         errands = await parts.enter_async_context(Errands())
-        outbox = Outbox(store.outbox, accounts.crm_of, _utc_now, recording=_recording_state(store))
+        outbox = Outbox(store.outbox, accounts.crm_of, utc_now, recording=recording_state(store))
         recordings = Recordings(settings.recording_dir, archive, store.recordings, errands, outbox.recording_finished)
 
         registrar = _registrar(settings.sip, directory)
@@ -183,21 +185,21 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
             recordings=recordings if settings.media.plane == "embedded" else None,
             errands=errands,
             calls=calls,
-            clock=_utc_now,
+            clock=utc_now,
             delivered=outbox.wake,
             limits=Limits(max_calls=settings.sip.max_calls),
         )
         door.switchboard = switchboard
         agent.serve(switchboard, transports)
-        registrar.restore(await _saved_bindings(store), agent.now(), agent.flow_to)
+        registrar.restore(await saved_bindings(store), agent.now(), agent.flow_to)
 
         background = await parts.enter_async_context(_Background())
         background.start("trunks", trunks.run())
         delivering = background.start("outbox", outbox.run())
-        background.start("directory", _follow_directory(store, generation, switchboard))
-        background.start("bindings", _keep_bindings(store, registrar, agent))
+        background.start("directory", follow_directory(store, generation, switchboard))
+        background.start("bindings", keep_bindings(store, registrar, agent))
         background.start("recover recordings", recordings.recover())
-        background.start("old recordings", _delete_old_recordings(settings.recording.keep_days, store, archive))
+        background.start("old recordings", delete_old_recordings(settings.recording.keep_days, store, archive))
         backlog = BacklogWatch(store.outbox.backlog)
         background.start("backlog", backlog.run())
 
@@ -250,7 +252,7 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
             await trunks.stop()
             outbox.stop()
             await asyncio.wait([delivering], timeout=LAST_DELIVERIES)
-            await _save_bindings(store, registrar.snapshot(agent.now()))
+            await save_bindings(store, registrar.snapshot(agent.now()))
 
 
 class _Door:
@@ -375,82 +377,3 @@ def _outward(host: str) -> str:
 
 def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-# -- work in the background
-
-
-async def _follow_directory(store: Store, generation: int, switchboard: Switchboard) -> None:
-    """`apply` changed the directory, maybe in another process: take it over."""
-    async for _ in store.directory.changes(generation):
-        while True:
-            try:
-                await switchboard.settings_changed()
-                break
-            except StoreUnavailable as error:
-                log.warning("directory not loaded", why=str(error), remedy="calls go on by the old one meanwhile")
-                await asyncio.sleep(RELOAD_AGAIN)
-            except Exception:              # the boundary of a reload: what it stumbles over must end no call
-                log.exception("directory not loaded", remedy="calls go on by the old one: correct it and apply again")
-                break
-
-
-async def _keep_bindings(store: Store, registrar: Registrar, agent: UserAgent) -> None:
-    """Phones stay reachable across a restart: their registrations are saved when they changed."""
-    saved = 0
-    while True:
-        await asyncio.sleep(BINDINGS_SAVED_EVERY)
-        changes = registrar.counters.changes
-        if changes != saved and await _save_bindings(store, registrar.snapshot(agent.now())):
-            saved = changes
-
-
-async def _delete_old_recordings(days: int, store: Store, archive: Archive) -> None:
-    while days:
-        try:
-            await delete_older_than(days, store.recordings, archive, _utc_now())
-        except StoreUnavailable as error:
-            log.warning("old recordings not deleted", why=str(error), remedy="it is tried again within the hour")
-        await asyncio.sleep(OLD_RECORDINGS_EVERY)
-
-
-async def _save_bindings(store: Store, bindings: Sequence[StoredBinding]) -> bool:
-    now = _utc_now()
-    rows = [
-        SavedBinding(one.client, one.extension, one.key, now + timedelta(seconds=one.expires_in), one.payload)
-        for one in bindings
-    ]
-    try:
-        await store.bindings.save(rows)
-    except StoreUnavailable as error:
-        log.warning("registrations not saved", why=str(error), remedy="phones register again by themselves")
-        return False
-    return True
-
-
-async def _saved_bindings(store: Store) -> list[StoredBinding]:
-    now = _utc_now()
-    return [
-        StoredBinding(one.client, one.extension, one.key, (one.expires_at - now).total_seconds(), one.payload)
-        for one in await store.bindings.load(now)
-    ]
-
-
-def _recording_state(store: Store) -> Callable[[str], Awaitable[RecordingState]]:
-    """Whether the note may go out with its link."""
-
-    async def state(recording: str) -> RecordingState:
-        known = await store.recordings.get(recording)
-        match known.stage if known is not None else None:
-            case RecordingStage.READY:
-                return RecordingState.READY
-            case RecordingStage.FAILED:
-                return RecordingState.NEVER
-            case RecordingStage.RECORDING | None:
-                return RecordingState.PENDING
-
-    return state
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)

@@ -1,0 +1,102 @@
+"""What the daemon sees to beside its calls: the directory's changes, registrations across restarts, old recordings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from b2bua.calls.switchboard import Switchboard
+from b2bua.crm.outbox import RecordingState
+from b2bua.recording.archive import Archive
+from b2bua.recording.keeping import delete_older_than
+from b2bua.store.bindings import SavedBinding
+from b2bua.store.engine import StoreUnavailable
+from b2bua.store.recordings import RecordingStage
+from b2bua.store.store import Store
+from b2bua.ua.agent import UserAgent
+from b2bua.ua.registrar import Registrar, StoredBinding
+
+BINDINGS_SAVED_EVERY = 5.0                 # seconds; so many seconds of registrations a crash may forget
+OLD_RECORDINGS_EVERY = 3600.0              # seconds between two looks for recordings past their time
+RELOAD_AGAIN = 5.0                         # seconds, when the database did not answer
+
+log = structlog.get_logger(__name__)
+
+
+async def follow_directory(store: Store, generation: int, switchboard: Switchboard) -> None:
+    """`apply` changed the directory, maybe in another process: take it over."""
+    async for _ in store.directory.changes(generation):
+        while True:
+            try:
+                await switchboard.settings_changed()
+                break
+            except StoreUnavailable as error:
+                log.warning("directory not loaded", why=str(error), remedy="calls go on by the old one meanwhile")
+                await asyncio.sleep(RELOAD_AGAIN)
+            except Exception:              # the boundary of a reload: what it stumbles over must end no call
+                log.exception("directory not loaded", remedy="calls go on by the old one: correct it and apply again")
+                break
+
+
+async def keep_bindings(store: Store, registrar: Registrar, agent: UserAgent) -> None:
+    """Phones stay reachable across a restart: their registrations are saved when they changed."""
+    saved = 0
+    while True:
+        await asyncio.sleep(BINDINGS_SAVED_EVERY)
+        changes = registrar.counters.changes
+        if changes != saved and await save_bindings(store, registrar.snapshot(agent.now())):
+            saved = changes
+
+
+async def delete_old_recordings(days: int, store: Store, archive: Archive) -> None:
+    while days:
+        try:
+            await delete_older_than(days, store.recordings, archive, utc_now())
+        except StoreUnavailable as error:
+            log.warning("old recordings not deleted", why=str(error), remedy="it is tried again within the hour")
+        await asyncio.sleep(OLD_RECORDINGS_EVERY)
+
+
+async def save_bindings(store: Store, bindings: Sequence[StoredBinding]) -> bool:
+    now = utc_now()
+    rows = [
+        SavedBinding(one.client, one.extension, one.key, now + timedelta(seconds=one.expires_in), one.payload)
+        for one in bindings
+    ]
+    try:
+        await store.bindings.save(rows)
+    except StoreUnavailable as error:
+        log.warning("registrations not saved", why=str(error), remedy="phones register again by themselves")
+        return False
+    return True
+
+
+async def saved_bindings(store: Store) -> list[StoredBinding]:
+    now = utc_now()
+    return [
+        StoredBinding(one.client, one.extension, one.key, (one.expires_at - now).total_seconds(), one.payload)
+        for one in await store.bindings.load(now)
+    ]
+
+
+def recording_state(store: Store) -> Callable[[str], Awaitable[RecordingState]]:
+    """Whether the note may go out with its link."""
+
+    async def state(recording: str) -> RecordingState:
+        known = await store.recordings.get(recording)
+        match known.stage if known is not None else None:
+            case RecordingStage.READY:
+                return RecordingState.READY
+            case RecordingStage.FAILED:
+                return RecordingState.NEVER
+            case RecordingStage.RECORDING | None:
+                return RecordingState.PENDING
+
+    return state
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
