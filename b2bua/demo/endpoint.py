@@ -52,7 +52,6 @@ class Endpoint:
         self._agent = agent
         self._server = server
         self._tasks = asyncio.TaskGroup()
-        self._called = asyncio.Event()
 
     @classmethod
     @asynccontextmanager
@@ -130,11 +129,6 @@ class Endpoint:
             self._over(talk, voice)
         return talk
 
-    def is_called(self) -> asyncio.Event:
-        """Set when the next call comes in."""
-        self._called.clear()
-        return self._called
-
     async def _register(self, registrar: Uri, login: str, headers: HeaderFields, cseq: int) -> Response:
         aor = NameAddr(Uri.sip(login, self._server.host))
         destination = [(Transport.UDP, self._server)]
@@ -164,7 +158,6 @@ class Endpoint:
         talk = Talk(shown_name=leg.invite.from_.display, shown_number=leg.invite.from_.uri.user)
         talk.invited_at = talk.rang_at = self._agent.now()
         self.talks.append(talk)
-        self._called.set()
         voice = await RtpVoice.open(self.address.host, self.hz)
         try:
             async with leg, while_up(leg):
