@@ -176,6 +176,7 @@ class InviteClientTransaction(_ClientTransaction):
         else:
             self._enter(ClientState.COMPLETED)
             self._ack = ack
+            ack.condense()
             self._expiry = self._deadlines.arm(now + self._timers.d, self, Timer.D)
         self._let_go()
 

@@ -50,6 +50,7 @@ __all__ = ["CoreConfig", "InviteSession", "OutgoingInvite", "SessionTimerPolicy"
 
 RETRY_AFTER_OVERLOAD = "5"                                      # seconds
 _URI_SCHEMES = frozenset({"sip", "sips", "tel"})
+_SILENT = frozenset({ClientState.COMPLETED, ClientState.TERMINATED, ServerState.TERMINATED})
 _DIALOG_ONLY = frozenset({"BYE", "PRACK", "UPDATE"})            # methods that mean nothing outside of a dialog
 
 
@@ -401,8 +402,9 @@ class UserAgentCore:
 
 
 def _part_if_over(transaction: ClientTransaction | ServerTransaction) -> None:
-    """Nobody will hear of it again: what it and its user know of each other would wait for the collector."""
-    if transaction.state in (ClientState.TERMINATED, ServerState.TERMINATED):
+    """Nobody will hear of it again, however long it lingers; and what it and its user know of each other would wait
+    for the collector."""
+    if transaction.state in _SILENT:
         transaction.user = None
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MAX_LIST_VALUES = 128                      # values of one list header in one message, Via and Route among them
 
-_REGISTERED = frozenset({
+REGISTERED = frozenset({
     "Accept", "Accept-Contact", "Accept-Encoding", "Accept-Language", "Alert-Info", "Allow", "Allow-Events",
     "Authentication-Info", "Authorization", "Call-ID", "Call-Info", "Contact", "Content-Disposition",
     "Content-Encoding", "Content-Language", "Content-Length", "Content-Type", "CSeq", "Date", "Diversion",
@@ -35,15 +35,15 @@ _COMPACT = {
     "n": "Identity-Info", "o": "Event", "r": "Refer-To", "s": "Subject", "t": "To", "u": "Allow-Events", "v": "Via",
     "x": "Session-Expires", "y": "Identity",
 }
-_LOWER = {name.lower(): name for name in _REGISTERED} | _COMPACT
+_LOWER = {name.lower(): name for name in REGISTERED} | _COMPACT
 
 # Every spelling that is worth a look-up of its own; the rest goes through `canonical`.
 CANONICAL = {
     **_LOWER,
-    **{name.upper(): name for name in _REGISTERED},
-    **{name.title(): name for name in _REGISTERED},
+    **{name.upper(): name for name in REGISTERED},
+    **{name.title(): name for name in REGISTERED},
     **{compact.upper(): name for compact, name in _COMPACT.items()},
-    **{name: name for name in _REGISTERED},
+    **{name: name for name in REGISTERED},
 }
 
 # Those that the grammar allows to be combined by commas (RFC 3261 §7.3.1). Credentials and challenges are not.
@@ -85,7 +85,9 @@ class Headers:
     __slots__ = ("_fields", "_first", "_sealed", "understood")
 
     def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
-        self._fields = [(CANONICAL.get(name) or canonical(name), value) for name, value in fields]
+        self._fields = list(fields)
+        if not REGISTERED.issuperset([name for name, _ in self._fields]):
+            self._fields = [(CANONICAL.get(name) or canonical(name), value) for name, value in self._fields]
         self._first: dict[str, str] | None = None
         self._sealed = False
         self.understood: Understood = {}
@@ -100,18 +102,31 @@ class Headers:
         headers.understood = {}
         return headers
 
+    @property
+    def first(self) -> dict[str, str]:
+        """The first value of each name."""
+        return self._first if self._first is not None else self._index()
+
     def get(self, name: str) -> str | None:
         """The first field of that name, as it stands there."""
-        first = self._first if self._first is not None else self._index()
-        value = first.get(name)
-        if value is not None or name in _REGISTERED:
+        value = (first := self.first).get(name)
+        if value is not None or name in REGISTERED:
             return value
         return first.get(self._spellings(name)[0])
 
+    def count(self, name: str) -> int:
+        """How many fields there are of that name, which is a registered one."""
+        if len(self.first) == len(self._fields):         # no name stands twice
+            return int(name in self.first)
+        return sum(key == name for key, _ in self._fields)
+
     def get_all(self, name: str) -> list[str]:
         """All values of that name; those of list headers come apart at their commas."""
-        if self.get(name) is None:
+        value = self.get(name)
+        if value is None:
             return []
+        if "," not in value and name in REGISTERED and self.count(name) == 1:
+            return [value] if value or name not in LISTS else []
         names = self._spellings(name)
         values = [value for key, value in self._fields if key in names]
         if names[0] in LISTS:
@@ -200,7 +215,7 @@ class Headers:
     def _spellings(self, name: str) -> list[str]:
         """How that name is spelt here: one way when it is registered, else as the peer liked; never empty."""
         known = CANONICAL.get(name) or canonical(name)
-        if known in _REGISTERED:
+        if known in REGISTERED:
             return [known]
         lower = name.lower()
         return [key for key, _ in self._fields if key.lower() == lower] or [name]

@@ -417,12 +417,14 @@ class InviteSession:
     def confirm(self) -> None:
         """From here on the session only needs its dialog: let the rest of the first INVITE go."""
         self.state = State.CONFIRMED
-        if isinstance(self.setup, UasInvite):
-            self.setup.stop()
-        self.setup = None
         if self._invite is not None:
             self._invite_bytes = bytes(self._invite)
             self._invite = None
+        if isinstance(self.setup, UasInvite):
+            self.setup.stop()
+        elif self.setup is not None:
+            self.setup.outlived_by_acks(self._invite_bytes)
+        self.setup = None
 
     # -- what the core brings: deadlines ------------------------------------------------------------------------------
 

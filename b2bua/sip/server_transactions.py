@@ -28,7 +28,7 @@ class AckReceived:
 
 
 class _ServerTransaction:
-    """What both kinds have in common. The request is let go with its final response, as thousands linger."""
+    """What both kinds have in common. With the final response all but its bytes is let go, as thousands linger."""
 
     __slots__ = (
         "_deadlines", "_expiry", "_interval", "_repeat", "_timers",
@@ -67,6 +67,12 @@ class _ServerTransaction:
         self._deadlines.disarm(self._repeat)
         self._deadlines.disarm(self._expiry)
         self._repeat = self._expiry = None
+
+    def _let_go(self) -> None:
+        del self.request
+        self.user = None                            # nothing that comes now concerns it
+        if self.last_response is not None:
+            self.last_response.condense()
 
     def _respond_again(self) -> list[Effect]:
         return [] if self.last_response is None else [Transmit(self.last_response, self.flow)]
@@ -135,7 +141,7 @@ class InviteServerTransaction(_ServerTransaction):
                 self._expiry = self._deadlines.arm(now + self._timers.l, self, Timer.L)
                 self._learn_tag(response)
                 self.last_response = None       # a 2xx is repeated by the core (RFC 3261 §13.3.1.4)
-                del self.request
+                self._let_go()
                 return [Transmit(response, self.flow)]
             case ServerState.PROCEEDING, 3 | 4 | 5 | 6:
                 self._complete(response, now)
@@ -167,7 +173,7 @@ class InviteServerTransaction(_ServerTransaction):
             self._send_again_after(self._timers.g, now)
         self.last_response = response
         self._learn_tag(response)
-        del self.request
+        self._let_go()
 
     def _confirm(self, now: float) -> None:
         self.last_response = None
@@ -248,7 +254,7 @@ class NonInviteServerTransaction(_ServerTransaction):
             self._enter(ServerState.COMPLETED)
             self._expiry = self._deadlines.arm(now + self._timers.j, self, Timer.J)
             self.last_response = response
-        del self.request
+        self._let_go()
 
 
 ServerTransaction = InviteServerTransaction | NonInviteServerTransaction

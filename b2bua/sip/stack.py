@@ -179,9 +179,11 @@ class Stack:
 
         Peers of one make say the same: it is read once, and thousands of sessions keep one copy.
         """
-        if field_name not in message.headers:
+        text = message.headers.get(field_name)
+        if text is None:
             return None
-        text = ",".join([value for name, value in message.headers if name == field_name])
+        if message.headers.count(field_name) > 1:
+            return message.allow if field_name == "Allow" else message.supported
         names = self._sets.get(text)
         if names is None:
             if len(self._sets) >= MAX_INTERNED:

@@ -417,8 +417,7 @@ def _without_events(effects: list[Effect | TransactionEvent]) -> list[Effect | T
 
 def _ends_here(response: Response) -> bool:
     """With a second Via it was meant for somebody behind us, who does not exist (RFC 3261 §8.1.3.3)."""
-    vias = [value for name, value in response.headers if name == "Via"]
-    return len(vias) == 1 and "," not in vias[0]
+    return response.headers.count("Via") == 1 and "," not in (response.headers.get("Via") or "")
 
 
 def _client_key(request: Request) -> str:

@@ -22,9 +22,10 @@ from b2bua.sip.grammar import ProtocolMisuse
 from b2bua.sip.headers import Headers
 from b2bua.sip.message import Request, Response
 from b2bua.sip.offer_answer import sdp_of
+from b2bua.sip.parser import parse
 from b2bua.sip.refresher import agreed_by
 from b2bua.sip.sent import MAX_TRIES, acknowledgement
-from b2bua.sip.stack import Authorize, Fields, State
+from b2bua.sip.stack import Authorize, Fields, Stack, State
 from b2bua.sip.uri import Uri
 
 if TYPE_CHECKING:
@@ -50,11 +51,67 @@ class OutgoingInvite:
     authorize: Authorize | None = None
 
 
-class UacInvite:
-    """The `user` of its INVITE transaction, so that it hears of repeated and further 2xx for as long as that lives.
+class Acks:
+    """What is left of an INVITE when its call stands: the ACK to each branch that said 2xx (RFC 3261 §13.2.2.4).
 
-    The session itself refers to it only until the call is confirmed.
+    The `user` of the INVITE's transaction for as long as that lingers: a repeated 2xx gets its ACK again, that of a
+    further branch an ACK and a BYE, on a dialog that nobody will see.
     """
+
+    __slots__ = ("_by_tag", "_flow", "_invite", "_stack")
+
+    def __init__(self, stack: Stack, flow: Flow) -> None:
+        self._stack = stack
+        self._flow = flow
+        self._invite = b""
+        self._by_tag: dict[str, Transmit] = {}
+
+    def __contains__(self, tag: str) -> bool:
+        return tag in self._by_tag
+
+    def outlive(self, invite: bytes) -> Acks:
+        self._invite = invite
+        return self
+
+    def on_response(self, transaction: ClientTransaction, response: Response, flow: Flow, now: float) -> list[Effect]:
+        if not 200 <= response.status < 300:
+            return []
+        again = self.again(response)
+        if again is not None:
+            return [again]
+        invite = parse(self._invite)
+        assert isinstance(invite, Request)
+        return self.decline(invite, response, flow, now)
+
+    def on_failure(self, transaction: ClientTransaction, cause: EndCause, now: float) -> list[Effect]:
+        return []
+
+    def again(self, response: Response) -> Transmit | None:
+        """The ACK that this 2xx has had already, and which was lost."""
+        return self._by_tag.get(response.to_tag or "")
+
+    def first(self, dialog: Dialog, invite: Request, body: bytes) -> Transmit:
+        ack = self._by_tag[dialog.remote_tag] = acknowledgement(self._stack, dialog, invite, body)
+        ack.message.condense()
+        return ack
+
+    def decline(self, invite: Request, response: Response, flow: Flow, now: float) -> list[Effect]:
+        """Another branch has answered first."""
+        stack = self._stack
+        if len(self._by_tag) >= MAX_BRANCHES:
+            stack.counters.too_many_branches += 1
+            return []
+        dialog = Dialog.as_uac(invite, response, self.source(flow))
+        bye = dialog.request("BYE", stack.table.new_via(dialog.flow))
+        return [self.first(dialog, invite, b""), *stack.send(bye, dialog.flow, None, now)[1]]
+
+    def source(self, flow: Flow) -> Flow:
+        """A stream's connection is known by its responses; by UDP the peer is where the INVITE found it."""
+        return flow if flow.transport.reliable else self._flow
+
+
+class UacInvite:
+    """The `user` of its INVITE transaction until the call is confirmed; then only its ACKs are left of it."""
 
     __slots__ = (
         "_acks", "_flow", "_may_retry", "_min_se", "_number", "_tries", "_winner",
@@ -72,7 +129,7 @@ class UacInvite:
         self._tries = 0
         self._min_se = 0
         self._winner: Dialog | None = None
-        self._acks: dict[str, Transmit] = {}            # to the 2xx of each branch
+        self._acks = Acks(session.stack, session.flow)
         self._may_retry = False
 
     def start(self, now: float, credentials: Fields = ()) -> list[Effect]:
@@ -103,6 +160,11 @@ class UacInvite:
 
     def give_up_retrying(self) -> None:
         self._may_retry = False
+
+    def outlived_by_acks(self, invite: bytes) -> None:
+        """The call is confirmed: the transaction goes on without us."""
+        if self.transaction is not None and self.transaction.user is self:
+            self.transaction.user = self._acks.outlive(invite)
 
     # -- commands ------------------------------------------------------------------------------------------------
 
@@ -220,11 +282,11 @@ class UacInvite:
 
     def _on_success(self, response: Response, flow: Flow, now: float) -> list[Effect]:
         tag = response.to_tag or ""
-        if (ack := self._acks.get(tag)) is not None:
-            return [ack]                                        # repeated, as our ACK was lost
-        if self._winner is not None:
-            return [] if tag == self._winner.remote_tag else self._decline(response, flow, now)
+        if (ack := self._acks.again(response)) is not None:
+            return [ack]
         session = self.session
+        if self._winner is not None:
+            return [] if tag == self._winner.remote_tag else self._acks.decline(session.invite, response, flow, now)
         dialog = self.dialogs.get(tag)
         if dialog is None:
             dialog = self._new_dialog(response, flow)
@@ -257,16 +319,6 @@ class UacInvite:
         session.confirm()
         return effects if session.reoffers is None else effects + session.reoffers.resume(now)
 
-    def _decline(self, response: Response, flow: Flow, now: float) -> list[Effect]:
-        """Another branch has answered first (RFC 3261 §13.2.2.4): ACK, then BYE, on a dialog that nobody will see."""
-        stack = self.session.stack
-        if len(self._acks) >= MAX_BRANCHES:
-            stack.counters.too_many_branches += 1
-            return []
-        dialog = Dialog.as_uac(self.session.invite, response, self._source(flow))
-        bye = dialog.request("BYE", stack.table.new_via(dialog.flow))
-        return [self._ack(dialog, b""), *stack.send(bye, dialog.flow, None, now)[1]]
-
     def _on_refusal(self, response: Response, now: float) -> list[Effect]:
         session = self.session
         if self._winner is not None:
@@ -295,7 +347,7 @@ class UacInvite:
     def _early_dialog(self, tag: str, response: Response, flow: Flow) -> Dialog | None:
         dialog = self.dialogs.get(tag)
         if dialog is not None:
-            dialog.refresh_target(response, self._source(flow))
+            dialog.refresh_target(response, self._acks.source(flow))
             return dialog
         if len(self.dialogs) >= MAX_BRANCHES:
             self.session.stack.counters.too_many_branches += 1
@@ -304,16 +356,10 @@ class UacInvite:
         return dialog
 
     def _new_dialog(self, response: Response, flow: Flow) -> Dialog:
-        dialog = Dialog.as_uac(self.session.invite, response, self._source(flow))
+        dialog = Dialog.as_uac(self.session.invite, response, self._acks.source(flow))
         if self.outgoing.body:
             dialog.offers.offer(Party.LOCAL)                    # each branch answers the INVITE's offer for itself
         return dialog
 
-    def _source(self, flow: Flow) -> Flow:
-        """A stream's connection is known by its responses; by UDP the peer is where the INVITE found it."""
-        return flow if flow.transport.reliable else self._flow
-
     def _ack(self, dialog: Dialog, body: bytes) -> Transmit:
-        ack = acknowledgement(self.session.stack, dialog, self.session.invite, body)
-        self._acks[dialog.remote_tag] = ack
-        return ack
+        return self._acks.first(dialog, self.session.invite, body)

@@ -9,7 +9,7 @@ from pathlib import Path
 from time import process_time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from b2bua.sip.fields import (
@@ -112,6 +112,24 @@ def mutated(draw: st.DrawFn) -> bytes:
 @given(mutated())
 def test_damaged_messages_raise_nothing_but_parse_error(data: bytes) -> None:
     read_all(data)
+
+
+def gist(data: bytes) -> tuple[object, ...]:
+    try:
+        message = parse(data)
+    except ParseError as error:
+        return error.status, error.reason
+    fields = [field for field in message.headers if field[0] != "X-Slow"]
+    return message.start_line, fields, message.body, message.via, message.from_tag, message.to_tag
+
+
+@settings(max_examples=400, deadline=None)
+@given(mutated())
+def test_fields_read_in_one_go_are_those_read_one_by_one(data: bytes) -> None:
+    """A field without a registered name has the whole message read line by line."""
+    start, line_end, rest = data.lstrip(b"\r\n").partition(b"\r\n")
+    assume(rest[:1] not in (b" ", b"\t", b"\r"))
+    assert gist(start + line_end + rest) == gist(start + line_end + b"X-Slow: 1\r\n" + rest)
 
 
 TOKEN = st.text(st.sampled_from("abcXYZ019-.!%*_+`'~"), min_size=1, max_size=12)
