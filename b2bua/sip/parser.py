@@ -58,7 +58,7 @@ def parse(data: bytes) -> Request | Response:
 
 
 def _read_plain_fields(lines: list[str], text: str) -> Headers | None:
-    """All fields in one go, as nearly everybody writes them; None: they must be read one by one, at three times the cost."""
+    """All fields in one go, as nearly everybody writes them; None: read them one by one, at three times the cost."""
     breaks = len(lines) - 1
     if (
         breaks >= MAX_FIELDS
