@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
 import resource
 import secrets
@@ -23,6 +22,7 @@ from b2bua.calls.dial import StepDialler
 from b2bua.calls.errands import Errands
 from b2bua.calls.recordings import Recordings
 from b2bua.calls.switchboard import Limits, Switchboard
+from b2bua.collector import look_at_everything, short_pauses
 from b2bua.config import Listener, Settings, SipSettings
 from b2bua.crm.amocrm.adapter import AmoAccounts
 from b2bua.crm.lookup import Lookup
@@ -66,7 +66,6 @@ from b2bua.upkeep import (
 from web.app import create_app
 from web.server import bind_web, serve_web
 
-COLLECT_AFTER = (20_000, 50, 1000)         # objects, and collections of the younger generation (gc.set_threshold)
 LAST_DELIVERIES = 5.0                      # seconds for what is on its way to a CRM when we end
 SPARE_SESSIONS = 1000                      # beside two for each call: challenged INVITEs, forks
 
@@ -117,23 +116,12 @@ async def _serve(settings: Settings, logs: LogWriter) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running(settings, logs) as system:
-        _tame_the_collector()
         log.info("ready", sip=[f"{a.host}:{a.port}" for a in system.sip], web=f"{system.web.host}:{system.web.port}")
-        await stop.wait()
+        with short_pauses():
+            await stop.wait()
         log.info("draining", calls=len(system.switchboard.live_calls()), seconds=settings.server.drain_seconds)
         await system.switchboard.drain(settings.server.drain_seconds)
     log.info("stopped")
-
-
-def _tame_the_collector() -> None:
-    """Transactions linger for 32 s, and each young collection would walk what lingers on its way to old age.
-
-    At 700 calls/s that was a quarter of the CPU and pauses of half a second (bench/RESULTS.md). An ordinary call leaves
-    no cycles behind, so that rare collections are enough for what other code leaves.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECT_AFTER)
 
 
 @asynccontextmanager
@@ -243,6 +231,7 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
             metrics=Metrics(figures),
         )
         background.start("web", serve_web(site, web_socket))
+        background.start("collector", look_at_everything(lambda: agent.core.transaction_count))
         try:
             yield System(
                 settings, switchboard, agent, store, outbox, keys, tuple(one.local for one in transports), web
