@@ -41,7 +41,7 @@ def everyone(request: Request, flow: Flow) -> Verdict:
 
 def stateless(refuse: Refuse, request: Request, flow: Flow) -> Response | None:
     """None when any answer would be more than whoever sent so little may have."""
-    allowed = request.size * MAX_GAIN
+    allowed = len(request.raw) * MAX_GAIN
     response: Response | None = None
     for count in range(len(refuse.headers), 0, -1) if refuse.headers else (0,):
         response = request.stateless_response(refuse.status)
@@ -54,4 +54,4 @@ def stateless(refuse: Refuse, request: Request, flow: Flow) -> Response | None:
 
 def malformed(request: Request, response: Response, flow: Flow) -> Response | None:
     """The 400 to what could not be read, unless it is longer than that."""
-    return response if flow.transport.reliable or len(bytes(response)) <= request.size else None
+    return response if flow.transport.reliable or len(bytes(response)) <= len(request.raw) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from b2bua.sip.effects import Effect, Flow, Transmit
 from b2bua.sip.headers import Headers
@@ -21,8 +22,7 @@ class ClientState(Enum):
     TERMINATED = "terminated"
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseReceived:
+class ResponseReceived(NamedTuple):         # as Transmit
     """A response that the core has not seen, or one more 2xx to an INVITE, for which it owes an ACK."""
 
     transaction: ClientTransaction

@@ -109,7 +109,8 @@ class Headers:
 
     def get(self, name: str) -> str | None:
         """The first field of that name, as it stands there."""
-        value = (first := self.first).get(name)
+        first = self._first if self._first is not None else self._index()    # not by `first`: fifty times a call
+        value = first.get(name)
         if value is not None or name in REGISTERED:
             return value
         return first.get(self._spellings(name)[0])

@@ -418,7 +418,7 @@ class InviteSession:
         """From here on the session only needs its dialog: let the rest of the first INVITE go."""
         self.state = State.CONFIRMED
         if self._invite is not None:
-            self._invite_bytes = bytes(self._invite)
+            self._invite_bytes = self._invite.raw or bytes(self._invite)
             self._invite = None
         if isinstance(self.setup, UasInvite):
             self.setup.stop()

@@ -298,7 +298,7 @@ class Message(ABC):
 
 
 class Request(Message):
-    __slots__ = ("method", "size", "uri")
+    __slots__ = ("method", "raw", "uri")
 
     def __init__(
         self, method: str, uri: Uri, headers: Headers | Iterable[tuple[str, str]] = (), body: bytes = b""
@@ -306,7 +306,7 @@ class Request(Message):
         super().__init__(headers, body)
         self.method = method
         self.uri = uri
-        self.size = 0                        # octets that came; 0: it is ours
+        self.raw = b""                       # as it came; b"": it is ours
 
     @property
     def start_line(self) -> str:

@@ -50,28 +50,21 @@ def parse(data: bytes) -> Request | Response:
     except ParseError as error:
         error.request = remains = _remains(lines)
         if remains is not None:
-            remains.size = len(data)
+            remains.raw = data
         raise
     if isinstance(message, Request):
-        message.size = len(data)
+        message.raw = data
     return message
 
 
 def _read_plain_fields(lines: list[str], text: str) -> Headers | None:
     """All fields in one go, as nearly everybody writes them; None: read them one by one, at three times the cost."""
     breaks = len(lines) - 1
-    if (
-        breaks >= MAX_FIELDS
-        or len(text) > MAX_FIELD
-        or text.count("\n") != breaks
-        or text.count("\r") != breaks
-        or ":  " in text
-        or " \r" in text
-        or "\t" in text
-        or text[-1:] == " "
-    ):
+    if breaks >= MAX_FIELDS or len(text) > MAX_FIELD or text.count("\n") != breaks or text.count("\r") != breaks:
         return None
     fields = [line.partition(": ")[::2] for line in lines[1:]]
+    if ":  " in text or " \r" in text or "\t" in text or text[-1:] == " ":
+        fields = [(name, value.strip(" \t")) for name, value in fields]
     first = dict(fields)
     # A line without a colon would show as an empty value.
     plain = len(first) == breaks and REGISTERED.issuperset(first) and all(first.values())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from b2bua.sip.effects import Effect, Flow, Transmit
 from b2bua.sip.message import Request, Response
@@ -19,8 +19,7 @@ class ServerState(Enum):
     TERMINATED = "terminated"
 
 
-@dataclass(frozen=True, slots=True)
-class AckReceived:
+class AckReceived(NamedTuple):              # as Transmit
     """An ACK that is not a transaction's own business: to a 2xx, or to nothing that is known."""
 
     request: Request

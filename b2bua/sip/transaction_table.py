@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import blake2b
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from b2bua.sip.client_transactions import (
     ClientEvent,
@@ -63,8 +63,7 @@ Transaction = ClientTransaction | ServerTransaction
 _Kind = TypeVar("_Kind", ClientTransaction, ServerTransaction)
 
 
-@dataclass(frozen=True, slots=True)
-class RequestReceived:
+class RequestReceived(NamedTuple):          # as Transmit
     """A new request. An INVITE is owed a 100 (`trying`) unless it is `abandon`ed; every one is owed an answer."""
 
     transaction: ServerTransaction

@@ -273,7 +273,7 @@ def test_a_re_invite_that_cannot_be_read_is_refused_and_the_call_goes_on() -> No
 
 
 def sized(request: Request, size: int) -> Request:
-    request.size = size
+    request.raw = bytes(size)
     return request
 
 
