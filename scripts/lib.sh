@@ -44,7 +44,9 @@ have() {
 }
 
 find_python() {
-    for candidate in ${PYTHON:-} python3.13 python3.12 python3.11 python3 python3.14; do
+    # A distribution builds its Python with profile-guided optimisation; one that somebody compiled, often without, takes
+    # up to half as much time again for each call (bench/RESULTS.md).
+    for candidate in ${PYTHON:-} /usr/bin/python3 python3.13 python3.12 python3.11 python3 python3.14; do
         # some are shims that only say what they would need
         if "$candidate" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
             command -v "$candidate"

@@ -40,16 +40,17 @@ CACHED_CSEQS = 512                         # nearly all calls have the same few
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 _NAME_ADDR = re.compile(rf'{LWS}(?:({QUOTED_STRING})|([^"<]*+)){LWS}<([^<>]*+)>(.*+)', re.DOTALL)
-_ADDR_SPEC = re.compile(rf'{LWS}([^;,?\s"<>]++)((?:{PARAM})*+{LWS})')
-_PLAIN_VIA = re.compile(rf"SIP/2\.0/([A-Za-z]++) ({HOST})(?::({PORT}))?+({PLAIN_PARAMS})")
+_ADDR_SPEC = re.compile(rf'{LWS}([^;,?\s"<>]++)((?>(?:{PARAM})*){LWS})')
+_PLAIN_VIA = re.compile(rf"SIP/2\.0/([A-Za-z]++) ({HOST})(?>(?::({PORT}))?)({PLAIN_PARAMS})")
 _VIA = re.compile(
-    rf"{LWS}SIP{LWS}/{LWS}[0-9]\.[0-9]{LWS}/{LWS}({TOKEN})[ \t]++({HOST})(?:{LWS}:{LWS}({PORT}))?+((?:{PARAM})*+{LWS})",
+    rf"{LWS}SIP{LWS}/{LWS}[0-9]\.[0-9]{LWS}/{LWS}({TOKEN})[ \t]++"
+    rf"({HOST})(?>(?:{LWS}:{LWS}({PORT}))?)((?>(?:{PARAM})*){LWS})",
     re.IGNORECASE,
 )
 _CSEQ = re.compile(rf"([0-9]++)[ \t]++({TOKEN})")
 _RACK = re.compile(rf"([0-9]++)[ \t]++([0-9]++)[ \t]++({TOKEN})")
 _AUTH_PARAM = re.compile(rf"{LWS},?+{LWS}({TOKEN}){LWS}={LWS}({QUOTED_STRING}|[^,\"\s]*+){LWS}(?=,|\Z)")
-_Q_VALUE = re.compile(r"0(?:\.[0-9]{0,3}+)?+|1(?:\.0{0,3}+)?+")
+_Q_VALUE = re.compile(r"0(?>(?:\.[0-9]{0,3}+)?)|1(?>(?:\.0{0,3}+)?)")
 
 
 class NameAddr:

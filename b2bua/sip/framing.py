@@ -10,7 +10,7 @@ MAX_START_LINE = 8_192                     # octets
 MAX_BODY = 262_144                         # octets
 MAX_MESSAGES = 1_000                       # messages and keep-alives that one piece of the stream may hold
 
-_CONTENT_LENGTH = re.compile(rb"\r\n(?:content-length|l)[ \t]*+:([^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*+)", re.IGNORECASE)
+_CONTENT_LENGTH = re.compile(rb"\r\n(?:content-length|l)[ \t]*+:([^\r\n]*+(?>(?:\r\n[ \t][^\r\n]*+)*))", re.IGNORECASE)
 
 
 class FramingError(ValueError):

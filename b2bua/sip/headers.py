@@ -57,7 +57,7 @@ LISTS = frozenset({
 })
 
 # An unclosed quote or bracket takes the rest with it, so that the time stays proportional to the length.
-_ELEMENT = re.compile(r'(?:[^",<]++|"(?:[^"\\]++|\\.)*+"?+|<[^>]*+>?+)*+', re.DOTALL)
+_ELEMENT = re.compile(r'(?>(?:[^",<]++|"(?>(?:[^"\\]++|\\.)*)"?+|<[^>]*+>?+)*)', re.DOTALL)
 
 
 class Understood(TypedDict, total=False):

@@ -20,12 +20,12 @@ MAX_FIELD = 8_192                          # characters of a header field, after
 
 _FOLD = re.compile(r"\r\n[ \t]++")
 _REQUEST_LINE = re.compile(rf"({TOKEN}) ([^\s\x00-\x1f\x7f]++) SIP/2\.0", re.IGNORECASE)
-_STATUS_LINE = re.compile(r"SIP/2\.0 ([1-6][0-9][0-9])(?: (.*+))?+", re.IGNORECASE)
+_STATUS_LINE = re.compile(r"SIP/2\.0 ([1-6][0-9][0-9])(?>(?: (.*+))?)", re.IGNORECASE)
 _LIKE_A_REQUEST = re.compile(rf"({TOKEN})[ \t]++.*?SIP/([0-9]++\.[0-9]++)[ \t]*+", re.IGNORECASE)
 _CALL_ID = re.compile(r"[^\x00-\x20\x7f]++")
 
 # From and To as nearly everybody writes them: known to be well-formed, and their tag, in one go.
-_PLAIN_ADDRESS = re.compile(rf'(?:"[^"\\]*+" ?+|[^"<>,;]*+)<{PLAIN_SIP_URI}>(?:;tag=({TOKEN}))?+')
+_PLAIN_ADDRESS = re.compile(rf'(?:"[^"\\]*+" ?+|[^"<>,;]*+)<{PLAIN_SIP_URI}>(?>(?:;tag=({TOKEN}))?)')
 
 _SINGLE = ("From", "To", "Call-ID", "CSeq", "Max-Forwards")
 

@@ -20,18 +20,18 @@ CACHED_URIS = 2048
 # Forgiving: what clients leave unescaped (# above all, as in *72#) is read as if it were.
 _USER = r'[^@:<>"\s\x00-\x1f\x7f]++'
 _PASSWORD = r'[^@:<>"\s\x00-\x1f\x7f]*+'    # noqa: S105
-_URI_PARAMS = r'(?:;[^;?=@<>"\s]++(?:=[^;?<>"\s]*+)?+)*+'
+_URI_PARAMS = r'(?>(?:;[^;?=@<>"\s]++(?:=[^;?<>"\s]*+)?)*)'
 _URI_HEADERS = r'\?[^<>"\s]++'
 
 # The usual ones of them, without groups: whatever matches, and is short enough, `Uri.parse` accepts.
 PLAIN_SIP_URI = (
-    rf"[sS][iI][pP][sS]?:(?:{_USER}(?::{_PASSWORD})?@)?+{HOST}"
-    r"(?::[1-5]?[0-9]{1,4}+)?+"
-    r'(?:;[^;?=@<>"\s]++(?:=[^;?<>"\s]*+)?+)?+'
+    rf"[sS][iI][pP][sS]?:(?>(?:{_USER}(?::{_PASSWORD})?@)?){HOST}"
+    r"(?>(?::[1-5]?[0-9]{1,4}+)?)"
+    r'(?>(?:;[^;?=@<>"\s]++(?:=[^;?<>"\s]*+)?)?)'
 )
 
 _SIP = re.compile(
-    rf"([sS][iI][pP][sS]?):(?:({_USER})(?::({_PASSWORD}))?@)?+({HOST})(?::({PORT}))?+({_URI_PARAMS})({_URI_HEADERS})?+"
+    rf"([sS][iI][pP][sS]?):(?>(?:({_USER})(?::({_PASSWORD}))?@)?)({HOST})(?>(?::({PORT}))?)({_URI_PARAMS})(?>({_URI_HEADERS})?)"
 )
 _TEL = re.compile(rf"[tT][eE][lL]:(\+?+[0-9A-Fa-f*#.()\-]++)({_URI_PARAMS})")
 _OTHER = re.compile(r'([A-Za-z][A-Za-z0-9+.\-]*+):[^\s<>"\x00-\x1f\x7f]++')
