@@ -353,7 +353,8 @@ class _Review:
                         "Add `user` and `password`, as the operator gave them.")
         from_shows = trunk.from_shows or PROFILES[trunk.profile].from_shows
         if from_shows is FromShows.ACCOUNT and not trunk.user:
-            self._fault((*at, "from_shows" if trunk.from_shows else "profile"), f"trunk {trunk.name!r} has no account that From could show",
+            self._fault((*at, "from_shows" if trunk.from_shows else "profile"),
+                        f"trunk {trunk.name!r} has no account that From could show",
                         "Add `user`, as the operator gave it.")
         if trunk.trusts is not None and len(set(trunk.trusts)) < len(trunk.trusts):
             self._fault((*at, "trusts"), "a header is named twice", "Name each one once.")

@@ -18,6 +18,7 @@ from b2bua.calls.connect import refuse, to_its_end
 from b2bua.calls.dial import StepDialler
 from b2bua.calls.errands import Errands
 from b2bua.calls.from_phone import call_from_phone
+from b2bua.calls.identity import read_caller
 from b2bua.calls.inbound import inbound_call
 from b2bua.calls.recordings import Recordings
 from b2bua.calls.report import report
@@ -30,7 +31,6 @@ from b2bua.media.plane import MediaPlane, MediaSession
 from b2bua.routing.dialplan import NoRoute, Plan, find_did, plan_from_extension
 from b2bua.sip.admission import Admission, Refuse, Verdict
 from b2bua.sip.effects import Flow, IncomingRequest
-from b2bua.sip.grammar import ParseError
 from b2bua.sip.invite_session import InviteSession
 from b2bua.sip.message import Request
 from b2bua.sip.throttle import Silence
@@ -81,11 +81,11 @@ class CallCounters:
     faults: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Live:
     call: CallInProgress
     task: asyncio.Task[None]
-    trunk: str | None                      # whose limit it counts for
+    trunk: str | None                      # whose limit it counts for; an outgoing call may change it
 
 
 class Switchboard:
@@ -206,7 +206,10 @@ class Switchboard:
         dids = (find_did(directory, trunk.client, trunk.name, dialled, trunk.country) for dialled in spellings)
         did = next((did for did in dids if did is not None), None)
         shown = did.number if did is not None else numbers.normalise(spellings[0], trunk.country)
-        call = self._new_call(trunk.client, Direction.INBOUND, _caller_of(invite, trunk), shown, trunk.name)
+        who = read_caller(invite, trunk)
+        call = self._new_call(trunk.client, Direction.INBOUND, who.number, shown, trunk.name)
+        for note in who.notes:
+            call.note(note)
         caller = self._agent.accept(session, trunk.name)
         if (reached := self._limit_reached(trunk.client, trunk)) is not None:
             self._start(call, self._refused(caller, call, 503, EndReason.LIMIT_REACHED, reached))
@@ -220,7 +223,9 @@ class Switchboard:
         directory = self.directory
         dialled = session.invite.uri.user
         client = directory.client[extension.client]
-        plan = plan_from_extension(directory, extension, dialled, client.country, self.dialler.reachable)
+        plan = plan_from_extension(
+            directory, extension, dialled, client.country, self.dialler.reachable, self._trunks.choice
+        )
         outside = isinstance(plan, Plan) and plan.outside
         direction = Direction.OUTBOUND if outside else Direction.INTERNAL
         shown = numbers.normalise(dialled, client.country) if outside else dialled
@@ -247,9 +252,27 @@ class Switchboard:
         most = self.directory.client[client].max_calls
         if self._live_of[client] >= most:
             return f"{client} has {most} calls already (max_calls)"
-        if trunk is not None and self._live_of[client, trunk.name] >= trunk.max_calls:
-            return f"{trunk.name} carries {trunk.max_calls} calls already (max_calls)"
-        return None
+        return self._full(trunk) if trunk is not None else None
+
+    def _full(self, trunk: Trunk) -> str | None:
+        if self._live_of[trunk.client, trunk.name] < trunk.max_calls:
+            return None
+        return f"{trunk.name} carries {trunk.max_calls} calls already (max_calls)"
+
+    def take_line(self, call: CallInProgress, trunk: Trunk) -> str | None:
+        """From now on the outgoing call counts for this trunk, and for no other; or why the trunk takes no more."""
+        live = self._live[call.id]
+        self._count_for(call.client, live.trunk, -1)
+        full = self._full(trunk)
+        live.trunk = None if full is not None else trunk.name
+        self._count_for(call.client, live.trunk, +1)
+        return full
+
+    def _count_for(self, client: ClientId, trunk: str | None, change: int) -> None:
+        key = client, trunk
+        self._live_of[key] += change
+        if not self._live_of[key]:
+            del self._live_of[key]
 
     async def _refused(
         self, caller: IncomingLeg, call: CallInProgress, status: int, reason: EndReason, why: str
@@ -280,10 +303,10 @@ class Switchboard:
         live = self._live.pop(call.id, None)
         if live is None:
             return
-        for key in (call.client, (call.client, live.trunk)):
-            self._live_of[key] -= 1
-            if not self._live_of[key]:
-                del self._live_of[key]
+        self._live_of[call.client] -= 1
+        if not self._live_of[call.client]:
+            del self._live_of[call.client]
+        self._count_for(call.client, live.trunk, -1)
         if not self._live:
             self._idle.set()
 
@@ -402,13 +425,3 @@ class Switchboard:
         self._trunks.use(directory)
         await self._crm.use(directory)
         log.info("directory loaded", clients=len(directory.clients), extensions=len(directory.extensions))
-
-
-def _caller_of(invite: Request, trunk: Trunk) -> str:
-    """Who calls, normalised; "" when withheld. The asserted identity goes before From (RFC 3325 §9.1)."""
-    try:
-        identities = invite.asserted_identities
-    except ParseError:                     # some operators' gateways put anything there
-        identities = []
-    user = next((one.uri.user for one in identities if one.uri.user), invite.from_.uri.user)
-    return "" if numbers.is_anonymous(user) else numbers.normalise(user, trunk.country)

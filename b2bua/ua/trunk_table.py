@@ -14,6 +14,7 @@ from b2bua.control import TrunkState
 from b2bua.directory import Directory, Network, Trunk
 from b2bua.net.resolver import Resolver, is_numeric
 from b2bua.numbers import normalise
+from b2bua.routing.trunk_choice import TrunkChoice
 from b2bua.sip.effects import Flow
 from b2bua.sip.grammar import ParseError
 from b2bua.sip.message import Request
@@ -82,6 +83,7 @@ class TrunkTable:
         self._requester = requester
         self._resolver = resolver
         self._random = random
+        self.choice = TrunkChoice(self.promising, random)
         self._directory = Directory()
         self._sources = Sources()
         self._lines: dict[tuple[ClientId, str], TrunkLine] = {}
@@ -122,10 +124,10 @@ class TrunkTable:
     def line(self, client: ClientId, name: str) -> TrunkLine | None:
         return self._lines.get((client, name))
 
-    def lines_of(self, client: ClientId) -> list[TrunkLine]:
-        """For outgoing calls: those that are up first, else in the order of the directory."""
-        lines = [line for (owner, _), line in self._lines.items() if owner == client]
-        return sorted(lines, key=lambda line: not line.up)
+    def promising(self, trunk: Trunk) -> bool:
+        """Whether an outgoing call can be expected to get through it now."""
+        line = self._lines.get((trunk.client, trunk.name))
+        return line is not None and line.promising
 
     def states(self, now: float) -> list[TrunkState]:
         return [line.state(now) for line in self._lines.values()]
