@@ -28,7 +28,7 @@ from b2bua.crm.lookup import Lookup
 from b2bua.crm.port import Contact, Crm, CrmError, CrmWrite, PopUp
 from b2bua.directory import Directory, Extension, Trunk
 from b2bua.media.plane import MediaPlane, MediaSession
-from b2bua.routing.dialplan import NoRoute, Plan, find_did, plan_from_extension
+from b2bua.routing.dialplan import NoRoute, Plan, find_did, plan_from_extension, why_no_did
 from b2bua.sip.admission import Admission, Refuse, Verdict
 from b2bua.sip.effects import Flow, IncomingRequest
 from b2bua.sip.invite_session import InviteSession
@@ -37,6 +37,7 @@ from b2bua.sip.throttle import Silence
 from b2bua.ua.agent import UserAgent
 from b2bua.ua.leg import IncomingLeg
 from b2bua.ua.registrar import Challenge, Registrar, Reply
+from b2bua.ua.strangers import StrangersLog, UnknownCalls
 from b2bua.ua.trunk_table import TrunkTable
 
 POP_UP_PATIENCE = 2.0                      # seconds; a later pop-up is worth nothing
@@ -70,6 +71,7 @@ class CrmAccounts(Protocol):
 @dataclass(frozen=True, slots=True)
 class Limits:
     max_calls: int = 1000                  # of the whole server
+    unknown_calls: UnknownCalls = UnknownCalls.CHALLENGE
 
 
 @dataclass(slots=True)
@@ -132,6 +134,7 @@ class Switchboard:
         self._live: dict[CallId, _Live] = {}
         self._tasks: set[asyncio.Task[None]] = set()     # of calls that live, or whose record is being kept
         self._live_of: Counter[object] = Counter()       # calls by client, and by (client, trunk)
+        self._strangers = StrangersLog()
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -150,13 +153,33 @@ class Switchboard:
     def _screen(self, request: Request, flow: Flow, now: float) -> Verdict:
         match self._registrar.screen(request, flow, now):
             case Challenge(status=status, headers=headers):
-                self.counters.refused["unauthenticated"] += request.method == "INVITE"
-                return Refuse(status, headers)
+                challenge = Refuse(status, headers)
+                if request.method != "INVITE":
+                    return challenge
+                if not self._registrar.knows(flow.remote.host, now):
+                    return self._stranger(request, flow, challenge, now)
+                self.counters.refused["unauthenticated"] += 1
+                return challenge
             case Silence():
                 self.counters.refused["silenced"] += 1
                 return Admission.IGNORE
             case None:
                 return Admission.ADMIT
+
+    def _stranger(self, invite: Request, flow: Flow, challenge: Refuse, now: float) -> Verdict:
+        """A call from an address of no trunk and no registered phone (sip.unknown_calls)."""
+        policy = self._limits.unknown_calls
+        self._explain(invite, flow, policy.value, now)
+        if policy is UnknownCalls.CHALLENGE:
+            self.counters.refused["unauthenticated"] += 1
+            return challenge
+        self.counters.refused["unknown_source"] += 1
+        return Refuse(403) if policy is UnknownCalls.REFUSE else Admission.IGNORE
+
+    def _explain(self, invite: Request, flow: Flow, done: str, now: float) -> None:
+        source = flow.remote.host
+        if self._strangers.wants(source, now):
+            self._strangers.tell(source, invite.uri.user, self._trunks.why_not(invite, flow), done)
 
     def incoming_call(self, session: InviteSession) -> None:
         if self._draining:
@@ -172,6 +195,8 @@ class Switchboard:
             case Extension() as extension:
                 self._from_phone(session, extension)
             case Challenge(status=status, headers=headers, delay=delay):
+                if self._trunks.knows(session.flow.remote.host):
+                    self._explain(session.invite, session.flow, "challenge", now)
                 self.counters.refused["unauthenticated"] += 1
                 self._agent.later(delay, lambda: session.reject(status, self._agent.now(), headers=headers))
             case Silence():
@@ -214,7 +239,7 @@ class Switchboard:
         if (reached := self._limit_reached(trunk.client, trunk)) is not None:
             self._start(call, self._refused(caller, call, 503, EndReason.LIMIT_REACHED, reached))
         elif did is None:
-            why = f"{shown} is no number of {trunk.client}"
+            why = why_no_did(directory, trunk, spellings)
             self._start(call, self._refused(caller, call, 404, EndReason.NOTHING_TO_RING, why))
         else:
             self._start(call, inbound_call(caller, self, call, directory, did))

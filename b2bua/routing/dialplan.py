@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from b2bua import numbers
@@ -67,6 +67,16 @@ def find_did(directory: Directory, client: ClientId, trunk: str, dialled: str, c
     by_number = directory.did
     number = by_number.get((client, dialled)) or by_number.get((client, numbers.normalise(dialled, country)))
     return number if number is not None and number.trunk in (None, trunk) else None
+
+
+def why_no_did(directory: Directory, trunk: Trunk, spellings: Sequence[str]) -> str:
+    """Of a call by this trunk to none of its client's numbers, in any of these spellings."""
+    for dialled in spellings:
+        shown = numbers.normalise(dialled, trunk.country)
+        number = directory.did.get((trunk.client, dialled)) or directory.did.get((trunk.client, shown))
+        if number is not None:
+            return f"{number.number} belongs to trunk {number.trunk}; the call came by {trunk.name}"
+    return f"{numbers.normalise(spellings[0], trunk.country)} is no number of {trunk.client}"
 
 
 def plan_inbound(

@@ -369,6 +369,10 @@ def test_clients_of_one_operator_are_told_apart_by_the_number_dialled() -> None:
         assert lab.table.match(*incoming("+74954445566", uri_user="s")) == theirs          # the number is in To
         assert lab.table.match(*incoming("+74957778899")) is None
         assert lab.table.counters.ambiguous == 1
+        assert lab.table.why_not(*incoming("+74957778899")) == (
+            "198.51.100.1 is several clients' trunk (main (a), main (b)), and none of them has the number +74957778899")
+        assert lab.table.why_not(*incoming("+74951112233", Address("198.51.100.3", 5060))) == (
+            "number +74951112233 belongs to a, whose main (a) has 198.51.100.1; the call came from 198.51.100.3")
 
     on_virtual_time(story)
 
