@@ -53,7 +53,7 @@ def read_caller(invite: Request, trunk: Trunk) -> Caller:
             if source is CallerSource.REMOTE_PARTY and address.params.get("privacy", "").lower() in _HIDING:
                 return Caller("", ("the caller withholds the number (Remote-Party-ID)", *notes))
             if user and not numbers.is_anonymous(user):
-                if source is not CallerSource.FROM and user != _user_of(invite.from_.uri):
+                if source is not CallerSource.FROM:
                     notes = (f"the caller's number is from {_HEADERS[source]}", *notes)
                 return Caller(numbers.normalise(user, trunk.country), notes)
     return Caller("", notes)

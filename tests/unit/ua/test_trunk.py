@@ -221,6 +221,7 @@ def test_a_server_that_gave_a_call_no_answer_is_tried_after_the_others_for_a_whi
             line.failed((Transport.UDP, FIRST))
             assert [flow.remote for flow in line.ways_out()] == [SECOND, FIRST]
             assert (line.up, lab.table.promising(two)) == (True, False)
+            assert lab.states() == {"main": (True, "answers OPTIONS, gave a call no answer lately")}
             await asyncio.sleep(31)
             assert lab.table.promising(two)
 
