@@ -83,10 +83,16 @@ class StepDialler:
         return line.state(self._agent.now()).detail if line is not None else "it was taken out of the directory"
 
     def failed(self, trunk: Trunk, flow: Flow) -> None:
-        """A server of the trunk gave no answer, or a 503: the next calls try others first."""
+        """A server of the trunk gave no answer, or a 503."""
         line = self._trunks.line(trunk.client, trunk.name)
         if line is not None:
             line.failed((flow.transport, flow.remote))
+
+    def doubt(self, trunk: Trunk) -> None:
+        """None of the trunk's servers took a call."""
+        line = self._trunks.line(trunk.client, trunk.name)
+        if line is not None:
+            line.doubt()
 
     async def trunk(
         self, step: DialTrunk, flow: Flow, call: CallInProgress, caller: IncomingLeg, offer: bytes

@@ -108,7 +108,8 @@ class Shown:
 
 def hides(invite: Request) -> bool:
     """Whether a phone wants its number withheld in this call."""
-    return bool(invite.privacy & _HIDES) or numbers.is_anonymous(invite.from_.uri.user)
+    user = invite.from_.uri.user
+    return bool(invite.privacy & _HIDES) or bool(user and numbers.is_anonymous(user))
 
 
 def shown_to(trunk: Trunk, caller_id: str, *, hidden: bool) -> Shown:

@@ -95,6 +95,7 @@ async def _through(
         pbx.dialler.failed(step.trunk, flow)
         if flow is not ways[-1]:
             call.note(f"{step.trunk.name} has another server than {flow.remote.host}")
+    pbx.dialler.doubt(step.trunk)
     return result
 
 

@@ -125,10 +125,13 @@ class TrunkLine:
         return [way for way in ways if way is not None]
 
     def failed(self, target: Target) -> None:
-        """It gave a call no answer, or a 503 (RFC 3263 §4.3)."""
-        self._doubted_until = self._requester.now() + DOUBT
+        """It gave a call no answer, or a 503 (RFC 3263 §4.3): the next calls try others first."""
         for targets in (self.targets, self._edge):
             targets.sort(key=lambda other: other == target)
+
+    def doubt(self) -> None:
+        """None of its servers took a call."""
+        self._doubted_until = self._requester.now() + DOUBT
 
     def state(self, now: float) -> TrunkState:
         left = f" for {self._until - now:.0f} s" if self._until is not None and self._until > now else ""

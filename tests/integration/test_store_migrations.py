@@ -55,7 +55,8 @@ async def test_a_directory_of_the_first_release_means_the_same_after_0002(empty_
             "INSERT INTO extensions (client, number, login, ha1, name, ascii_only, max_contacts)"
             " VALUES ('acme', '101', 'acme-101', '{}', '', false, 5)",
             "INSERT INTO trunks (client, name, host, transport, networks, register, \"user\", password, domain,"
-            " caller_id, country, max_calls) VALUES ('acme', 'op', 'op.test', 'UDP', '[]', false, '', '', '', '+7495', 'RU', 100)",
+            " caller_id, country, max_calls)"
+            " VALUES ('acme', 'op', 'op.test', 'UDP', '[]', false, '', '', '', '+7495', 'RU', 100)",
         ):
             connection.execute(text(statement))
 

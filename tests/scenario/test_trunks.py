@@ -185,7 +185,7 @@ async def test_without_any_address_nobody_can_be_reached(office: Office) -> None
 async def test_the_servers_of_one_trunk_are_tried_in_turn(office: Office) -> None:
     first, second = operator_at(office, SPARE), operator_at(office, THIRD)
     office.dns.records["trunk.test", "A"] = (SPARE.host, THIRD.host)
-    await with_trunks(office, Trunk(ACME, "named", "trunk.test"))
+    await with_trunks(office, Trunk(ACME, "named", "trunk.test"), replace(operator(office), priority=1))
     first.does = Dead()
     assert await call_out(office) == pytest.approx(SIGN_OF_LIFE + 1, abs=0.3)
     record = await office.record()
@@ -193,8 +193,8 @@ async def test_the_servers_of_one_trunk_are_tried_in_turn(office: Office) -> Non
     assert f"named has another server than {SPARE.host}" in record.why
     assert len(second.calls) == 1
     assert second.calls[0].session.invite.uri.host == "trunk.test"
-    assert await call_out(office) < 2                   # remembered
-    await office.record(2)
+    assert await call_out(office) < 2                   # remembered, and the trunk itself is not doubted
+    assert (await office.record(2)).trunk == "named"
     await office.all_quiet()
 
 

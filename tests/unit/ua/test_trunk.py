@@ -220,6 +220,8 @@ def test_a_server_that_gave_a_call_no_answer_is_tried_after_the_others_for_a_whi
             assert lab.table.promising(two)
             line.failed((Transport.UDP, FIRST))
             assert [flow.remote for flow in line.ways_out()] == [SECOND, FIRST]
+            assert lab.table.promising(two)                                   # the other one may do
+            line.doubt()
             assert (line.up, lab.table.promising(two)) == (True, False)
             assert lab.states() == {"main": (True, "answers OPTIONS, gave a call no answer lately")}
             await asyncio.sleep(31)
