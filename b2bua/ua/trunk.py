@@ -135,8 +135,8 @@ class TrunkLine:
 
     def state(self, now: float) -> TrunkState:
         left = f" for {self._until - now:.0f} s" if self._until is not None and self._until > now else ""
-        doubt = ", gave a call no answer lately" if now < self._doubted_until else ""
-        return TrunkState(self.trunk.client, self.trunk.name, self.up, self._detail + left + doubt)
+        doubt = "a call got no answer lately; " if now < self._doubted_until else ""
+        return TrunkState(self.trunk.client, self.trunk.name, self.up, doubt + self._detail + left)
 
     def stop(self) -> None:
         """Unregister and end."""

@@ -223,7 +223,7 @@ def test_a_server_that_gave_a_call_no_answer_is_tried_after_the_others_for_a_whi
             assert lab.table.promising(two)                                   # the other one may do
             line.doubt()
             assert (line.up, lab.table.promising(two)) == (True, False)
-            assert lab.states() == {"main": (True, "answers OPTIONS, gave a call no answer lately")}
+            assert lab.states() == {"main": (True, "a call got no answer lately; answers OPTIONS")}
             await asyncio.sleep(31)
             assert lab.table.promising(two)
 
