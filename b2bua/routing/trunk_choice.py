@@ -9,6 +9,7 @@ from operator import itemgetter
 from random import Random
 
 from b2bua.directory import Trunk
+from b2bua.numbers import is_short
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class TrunkChoice:
         """Those that take this number: by promise, then by priority, among equals by a lottery with weights."""
         every = tuple(trunks)
         takers = [trunk for trunk in every if not trunk.prefixes or number.startswith(trunk.prefixes)]
+        if not takers and is_short(number):             # 112 must never fail for want of a prefix
+            takers = list(every)
         notes = [f"{trunk.name} takes only {', '.join(trunk.prefixes)}" for trunk in every if trunk not in takers]
         ranked = sorted([((not self.promising(trunk), trunk.priority), trunk) for trunk in takers], key=itemgetter(0))
         ordered: list[Trunk] = []

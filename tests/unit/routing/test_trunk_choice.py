@@ -54,6 +54,13 @@ def test_prefixes_leave_out_and_say_so() -> None:
         "abroad", "home"]
 
 
+def test_a_short_number_never_fails_for_want_of_a_prefix() -> None:
+    abroad, home = trunk("abroad", prefixes=("+44",)), trunk("home", prefixes=("+7", "112"))
+    assert order(choice(), abroad, home, number="112") == ["home"]
+    assert sorted(order(choice(), abroad, home, number="101")) == ["abroad", "home"]
+    assert order(choice(), abroad, home, number="+4930123456") == []
+
+
 def test_the_order_is_explained_when_there_is_one() -> None:
     assert choice("a").order((trunk("a"), trunk("b")), "112").notes == ("trunks in their order: b, a (down)",)
     assert choice("a").order((trunk("a"),), "112").notes == ()
