@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import Final, Protocol
 
@@ -34,6 +34,7 @@ RESOLVE_EVERY: Final = 60.0             # the resolver's cache knows the TTL; th
 SETTLED: Final = 300.0                  # a registration is left alone for so long, however the name's addresses change
 ADDRESS_KEPT: Final = 3600.0            # a name that shows other addresses each time keeps those that it showed lately
 FAULT_PAUSE: Final = 30.0
+SERVER_DOUBT: Final = 300.0             # the same for one server of a trunk that has others
 DOUBT: Final = 30.0                     # a trunk that gave a call no answer is tried after the others for so long
 MAX_PINGED: Final = 4                   # addresses of one trunk
 
@@ -84,6 +85,8 @@ class TrunkLine:
         self._edge: list[Target] = []               # where the first of these leads
         self._registrar: Target | None = None       # which server answered our last REGISTER, and when
         self._registered_at = 0.0
+        self._silent: frozenset[Target] = frozenset()       # servers that did not answer the last ping
+        self._failed: dict[Target, float] = {}      # servers that failed a call, and until when that counts
         self._doubted_until = 0.0
         self._up = False
         self._detail = "not tried yet"
@@ -121,13 +124,16 @@ class TrunkLine:
 
     def ways_out(self) -> list[Flow]:
         """For a call, the best first. A Service-Route is the way that the registrar wants (RFC 3608 §6.1)."""
-        ways = (self._requester.flow_to(*target) for target in self._edge or self.targets)
+        now = self._requester.now()
+        targets = sorted(self._edge or self.targets, key=lambda target: self._failed.get(target, now) > now)
+        ways = (self._requester.flow_to(*target) for target in targets)
         return [way for way in ways if way is not None]
 
     def failed(self, target: Target) -> None:
-        """It gave a call no answer, or a 503 (RFC 3263 §4.3): the next calls try others first."""
-        for targets in (self.targets, self._edge):
-            targets.sort(key=lambda other: other == target)
+        """It gave a call no answer, or a 503 (RFC 3263 §4.3): for a while calls try others first."""
+        now = self._requester.now()
+        self._failed = {other: until for other, until in self._failed.items() if until > now}
+        self._failed[target] = now + SERVER_DOUBT
 
     def doubt(self) -> None:
         """None of its servers took a call."""
@@ -202,7 +208,7 @@ class TrunkLine:
                 call_id=register.call_id, cseq=register.cseq,
             )   # fmt: skip
             if response.status not in (408, 503):
-                self._prefer({target})
+                self._prefer(target)
                 self._registrar, self._registered_at = target, self._requester.now()
                 break
         return response
@@ -234,7 +240,8 @@ class TrunkLine:
             if not self.targets:
                 self._set(up=False, detail=self._nowhere)
             else:
-                self._prefer(answered)
+                self._silent = frozenset(self.targets) - answered
+                self.targets.sort(key=lambda target: target in self._silent)
                 self._set(up=bool(answered), detail="answers OPTIONS" if answered else "no answer to OPTIONS")
             pause = (PING_EVERY if answered else PING_WHEN_DOWN) * self._random.uniform(0.9, 1.1)
 
@@ -267,13 +274,14 @@ class TrunkLine:
         self._seen |= {address.host: now for _, address in found}
         self._seen = {host: at for host, at in self._seen.items() if now - at < ADDRESS_KEPT}
         self._sources.learn(self, frozenset(self._seen))
-        if spoken:
+        if spoken and self.trunk.register:          # calls go where we are registered, as long as that is there
             order = {target: place for place, target in enumerate(self.targets)}
             self.targets = sorted(spoken, key=lambda target: order.get(target, len(order)))
+        elif spoken:                                # else in the order that the DNS says, drawn anew each time
+            self.targets = sorted(spoken, key=lambda target: target in self._silent)
 
-    def _prefer(self, good: Iterable[Target]) -> None:
-        good = set(good)
-        self.targets.sort(key=lambda target: target not in good)
+    def _prefer(self, good: Target) -> None:
+        self.targets.sort(key=lambda target: target != good)
 
     def _set(self, *, up: bool, detail: str, until: float | None = None) -> None:
         if up != self.up:

@@ -29,7 +29,8 @@ def office():
 
 
 def operator_at(office: Office, local: Address, does: Behaviour = Answers(after=1.0)) -> Phone:
-    phone = Phone(f"operator-{local.host}", SERVER, does=does, seed=hash(local) % 1000).on(office.network, local)
+    seed = int(local.host.rpartition(".")[2])
+    phone = Phone(f"operator-{local.host}", SERVER, does=does, seed=seed).on(office.network, local)
     office._phones[local.host] = phone
     return phone
 

@@ -226,6 +226,8 @@ def test_a_server_that_gave_a_call_no_answer_is_tried_after_the_others_for_a_whi
             assert lab.states() == {"main": (True, "a call got no answer lately; answers OPTIONS")}
             await asyncio.sleep(31)
             assert lab.table.promising(two)
+            await asyncio.sleep(270)
+            assert [flow.remote for flow in line.ways_out()] == [FIRST, SECOND]
 
     on_virtual_time(story)
 
@@ -255,6 +257,25 @@ def test_pings_find_out_what_is_alive_and_calls_go_there_first() -> None:
             await asyncio.sleep(120)
             assert [address for _, address in line.targets] == [FIRST, SECOND]
             assert line.up
+
+    on_virtual_time(story)
+
+
+def test_servers_are_tried_in_the_order_of_the_dns_again_once_they_are_back() -> None:
+    async def story() -> None:
+        async with running(Trunk(A, "main", "two.test")) as lab:
+            dead: Address | None = FIRST
+            lab.agent.answer = lambda method, remote, headers: 408 if remote == dead else 200
+            await asyncio.sleep(40)
+            line = lab.table.line(A, "main")
+            assert line is not None
+            assert [flow.remote for flow in line.ways_out()] == [SECOND, FIRST]
+            dead = None
+            await asyncio.sleep(120)
+            assert [flow.remote for flow in line.ways_out()] == [FIRST, SECOND]
+            lab.resolver.hosts["two.test"].reverse()            # the lottery of SRV weights drew again
+            await asyncio.sleep(120)
+            assert [flow.remote for flow in line.ways_out()] == [SECOND, FIRST]
 
     on_virtual_time(story)
 
