@@ -141,7 +141,7 @@ class TrunkLine:
 
     def state(self, now: float) -> TrunkState:
         left = f" for {self._until - now:.0f} s" if self._until is not None and self._until > now else ""
-        doubt = "a call got no answer lately; " if now < self._doubted_until else ""
+        doubt = "a call failed there lately; " if now < self._doubted_until else ""
         return TrunkState(self.trunk.client, self.trunk.name, self.up, doubt + self._detail + left)
 
     def stop(self) -> None:
@@ -192,6 +192,7 @@ class TrunkLine:
                 case Failed(reason, _, still_registered) if still_registered:
                     self._set(up=True, detail=f"{reason}, still registered", until=machine.registered_until)
                 case Failed(reason):
+                    await self._follow(())
                     self._set(up=False, detail=reason)
                 case Unregistered():
                     self._set(up=False, detail="unregistered")

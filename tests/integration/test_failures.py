@@ -727,7 +727,7 @@ async def test_a_trunk_that_is_away_is_told_so_and_calls_go_out_when_it_is_back(
         await over(call, within=5)
         assert "operator: transport failed" in (await on.records(2))[0].why
         async with phone_at(OPERATOR, on.system.sip[0], port) as back:
-            await until(partial(says, True, "a call got no answer lately; answers OPTIONS"))
+            await until(partial(says, True, "a call failed there lately; answers OPTIONS"))
             names.down = True              # what was found once is kept
             call = on.desk.call("+79031112233")
             async with asyncio.timeout(5):

@@ -206,6 +206,12 @@ def test_calls_go_to_the_first_of_the_service_route_while_there_is_one() -> None
             lab.agent.route = ""
             await asyncio.sleep(3600)
             assert (line.routes, [flow.remote for flow in line.ways_out()]) == ((), [FIRST])
+            lab.agent.route = "<sip:edge.test;lr>"
+            await asyncio.sleep(3600)
+            assert line.routes
+            lab.agent.answer = lambda method, remote, headers: 403
+            await asyncio.sleep(3600)
+            assert (line.up, line.routes) == (False, ())        # it was the registration's
 
     on_virtual_time(story)
 
@@ -223,7 +229,7 @@ def test_a_server_that_gave_a_call_no_answer_is_tried_after_the_others_for_a_whi
             assert lab.table.promising(two)                                   # the other one may do
             line.doubt()
             assert (line.up, lab.table.promising(two)) == (True, False)
-            assert lab.states() == {"main": (True, "a call got no answer lately; answers OPTIONS")}
+            assert lab.states() == {"main": (True, "a call failed there lately; answers OPTIONS")}
             await asyncio.sleep(31)
             assert lab.table.promising(two)
             await asyncio.sleep(270)
