@@ -53,6 +53,7 @@ from b2bua.store.migrate import migrate
 from b2bua.store.store import Store, open_store
 from b2bua.ua.agent import UserAgent
 from b2bua.ua.registrar import Registrar
+from b2bua.ua.strangers import UnknownCalls
 from b2bua.ua.trunk_table import TrunkTable
 from b2bua.upkeep import (
     delete_old_recordings,
@@ -175,7 +176,7 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
             calls=calls,
             clock=utc_now,
             delivered=outbox.wake,
-            limits=Limits(max_calls=settings.sip.max_calls),
+            limits=Limits(settings.sip.max_calls, UnknownCalls(settings.sip.unknown_calls)),
         )
         door.switchboard = switchboard
         agent.serve(switchboard, transports)

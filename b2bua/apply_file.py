@@ -15,11 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from b2bua.cdr import ClientId
 from b2bua.config import Network, read_toml
 from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Number, Trunk
-from b2bua.faults import ConfigurationFaults, Fault, Location, dotted, faults_of_validation
-from b2bua.numbers import normalise
+from b2bua.faults import ConfigurationFaults, Fault, Location, did_you_mean, dotted, faults_of_validation
+from b2bua.numbers import NumberFormat, normalise
 from b2bua.sip.auth import ha1
 from b2bua.store.directory import DirectoryChanged, DirectoryStore
 from b2bua.toml_lines import LocatedToml
+from b2bua.trunk_profiles import PROFILES, CallerSource, FromShows, Identity
 
 ATTEMPTS = 5                           # when somebody else changes the directory at the same moment
 
@@ -27,6 +28,12 @@ Short = Annotated[str, Field(pattern=r"^[0-9*#]{1,12}$")]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+Prefix = Annotated[str, Field(pattern=r"^\+?[0-9*#]{1,15}$")]
+CallerNumber = Annotated[str, Field(max_length=40, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+
+_TELEPHONE = re.compile(r"\+?[0-9]{3,15}|[A-Za-z0-9._-]+")
+_PROFILES = f"Known are {', '.join(PROFILES)}."
 
 
 class Entry(BaseModel):
@@ -65,9 +72,29 @@ class TrunkEntry(Entry):
     user: Text = Field(default="", description="our user name there")
     password: SecretStr = Field(default=SecretStr(""), description="our password there")
     domain: Text = Field(default="", description="host part of our address there; default `host`")
-    caller_id: Text = Field(default="", description="number that outgoing calls show; default: the extension's own")
+    caller_id: CallerNumber = Field(default="", description="number that outgoing calls show; default: the client's")
     country: Country | None = Field(default=None, description="how national numbers are read; default: the client's")
-    max_calls: int = Field(default=100, ge=1, le=100_000, description="calls at once on this line")
+    max_calls: int = Field(default=100, ge=1, le=100_000, description="calls at once on this line, both ways")
+    priority: int = Field(default=0, ge=0, le=1000, description="outgoing calls try lower ones first")
+    weight: int = Field(default=1, ge=1, le=1000, description="share of the calls, among trunks of one priority")
+    prefixes: tuple[Prefix, ...] = Field(default=(), max_length=100,
+        description="outgoing calls only to numbers that begin so, as \"+7495\"; default: to all")
+    profile: str = Field(default="generic", description="the kind of operator, see below; what follows differs from it")
+    number_format: NumberFormat | None = Field(default=None,
+        description="numbers that we call: e164 (+7…), plain (7…), zeros (007…), national (8…), dialled")
+    caller_format: NumberFormat | None = Field(default=None, description="the same for the caller id")
+    identity: Identity | None = Field(default=None,
+        description="caller id also in: none, p-asserted-identity, p-preferred-identity, remote-party-id")
+    from_shows: FromShows | None = Field(default=None, description="From has our number, or our account there (`user`)")
+    trusts: tuple[CallerSource, ...] | None = Field(default=None, min_length=1, max_length=4,
+        description="who calls us is read from the first of these that has a number; the identity headers, and from")
+
+    @field_validator("profile")
+    @classmethod
+    def _is_known(cls, profile: str) -> str:
+        if profile not in PROFILES:
+            raise ValueError(f"there is no profile {profile!r} | {did_you_mean(profile, list(PROFILES), _PROFILES)}")
+        return profile
 
 
 class ExtensionEntry(Entry):
@@ -81,6 +108,9 @@ class ExtensionEntry(Entry):
                                 description="a fixed SIP URI, for a phone that does not register")
     ascii_only: bool = Field(default=False, description="the phone cannot show UTF-8: names are transliterated")
     max_contacts: int = Field(default=5, ge=1, le=20, description="phones that may be registered at once")
+    caller_id: CallerNumber = Field(default="",
+        description="number that its outgoing calls show; default: the trunk's, else the client's")
+    hide_caller_id: bool = Field(default=False, description="outgoing calls withhold the number (CLIR)")
 
     @field_validator("password")
     @classmethod
@@ -110,6 +140,8 @@ class ClientEntry(Entry):
     max_calls: int = Field(default=100, ge=1, le=100_000, description="calls at once")
     record: bool = Field(default=True, description="record outside calls")
     country: Country = Field(default="RU", description="how national numbers are read (ISO 3166)")
+    caller_id: CallerNumber = Field(default="",
+        description="number that outgoing calls show, unless extension or trunk say another")
     crm: CrmEntry | None = Field(default=None, description="its amoCRM account; without it: no CRM")
     trunk: tuple[TrunkEntry, ...] = Field(default=(), description="lines to operators")
     extension: tuple[ExtensionEntry, ...] = Field(default=(), description="employees' numbers and phones")
@@ -245,9 +277,9 @@ def _directory(entries: Iterable[ClientEntry], realm: str) -> Directory:
     for entry in entries:
         client = ClientId(entry.id)
         clients.append(Client(client, entry.name or entry.id, _crm(entry.crm), entry.max_calls, entry.record,
-                              entry.country))
+                              entry.country, _caller_id(entry.caller_id, entry.country)))
         trunks += [_trunk(client, trunk, entry.country) for trunk in entry.trunk]
-        extensions += [_extension(client, one, login_of(entry, one), realm) for one in entry.extension]
+        extensions += [_extension(client, one, login_of(entry, one), realm, entry.country) for one in entry.extension]
         groups += [Group(client, group.number, group.members, group.name) for group in entry.group]
         numbers += [Number(client, normalise(one.number, entry.country), one.destination, one.trunk, one.ring_seconds)
                     for one in entry.number]
@@ -264,14 +296,20 @@ def _trunk(client: ClientId, entry: TrunkEntry, country: str) -> Trunk:
     country = entry.country or country
     return Trunk(client, entry.name, entry.host, entry.port, entry.transport.upper(), entry.networks, entry.register_,
                  entry.user, entry.password.get_secret_value(), entry.domain,
-                 normalise(entry.caller_id, country) if entry.caller_id else "", country, entry.max_calls)
+                 _caller_id(entry.caller_id, country), country, entry.max_calls, entry.priority, entry.weight,
+                 entry.prefixes, entry.profile, entry.number_format, entry.caller_format, entry.identity,
+                 entry.from_shows, entry.trusts)
 
 
-def _extension(client: ClientId, entry: ExtensionEntry, login: str, realm: str) -> Extension:
+def _caller_id(number: str, country: str) -> str:
+    return normalise(number, country) if number else ""
+
+
+def _extension(client: ClientId, entry: ExtensionEntry, login: str, realm: str, country: str) -> Extension:
     hashes = {} if entry.password is None else {
         algorithm: ha1(algorithm, login, realm, entry.password.get_secret_value()) for algorithm in ("MD5", "SHA-256")}
     return Extension(client, entry.number, login, hashes, entry.name, entry.crm_user, entry.address, entry.ascii_only,
-                     entry.max_contacts)
+                     entry.max_contacts, _caller_id(entry.caller_id, country), entry.hide_caller_id)
 
 
 @dataclass(slots=True)
@@ -285,6 +323,11 @@ class _Review:
 
     def client(self, entry: ClientEntry, at: Location) -> None:
         self._once(self.clients, entry.id, (*at, "id"), f"client {entry.id!r} is in the file already")
+        self._caller_id(entry.caller_id, entry.country, at)
+        for index, one in enumerate(entry.extension):
+            self._caller_id(one.caller_id, entry.country, (*at, "extension", index))
+        for index, line in enumerate(entry.trunk):
+            self._caller_id(line.caller_id, line.country or entry.country, (*at, "trunk", index))
         for index, trunk in enumerate(entry.trunk):
             self._trunk(trunk, (*at, "trunk", index))
         self._unique("trunk", [(trunk.name, (*at, "trunk", i, "name")) for i, trunk in enumerate(entry.trunk)])
@@ -299,10 +342,22 @@ class _Review:
         self._groups(entry, at)
         self._numbers(entry, at)
 
+    def _caller_id(self, number: str, country: str, at: Location) -> None:
+        if number and not _TELEPHONE.fullmatch(normalise(number, country)):
+            self._fault((*at, "caller_id"), f"{number!r} is no telephone number",
+                        "Write a number of yours, best with + and country; `hide_caller_id` withholds it.")
+
     def _trunk(self, trunk: TrunkEntry, at: Location) -> None:
         if trunk.register_ and not (trunk.user and trunk.password.get_secret_value()):
             self._fault((*at, "register"), f"trunk {trunk.name!r} cannot register without credentials",
                         "Add `user` and `password`, as the operator gave them.")
+        from_shows = trunk.from_shows or PROFILES[trunk.profile].from_shows
+        if from_shows is FromShows.ACCOUNT and not trunk.user:
+            self._fault((*at, "from_shows" if trunk.from_shows else "profile"),
+                        f"trunk {trunk.name!r} has no account that From could show",
+                        "Add `user`, as the operator gave it.")
+        if trunk.trusts is not None and len(set(trunk.trusts)) < len(trunk.trusts):
+            self._fault((*at, "trusts"), "a header is named twice", "Name each one once.")
 
     def _extension(self, client: ClientEntry, extension: ExtensionEntry, at: Location) -> None:
         login = login_of(client, extension)
@@ -332,7 +387,7 @@ class _Review:
             if number.trunk is not None and number.trunk not in trunks:
                 self._fault((*place, "trunk"), f"there is no trunk {number.trunk!r}",
                             f"Trunks of {client.id!r}: {_listed(trunks)}.")
-            if not re.fullmatch(r"\+?[0-9]{3,15}|[A-Za-z0-9._-]+", normalise(number.number, client.country)):
+            if not _TELEPHONE.fullmatch(normalise(number.number, client.country)):
                 self._fault((*place, "number"), f"{number.number!r} is no telephone number",
                             "Write it as the operator sends it, best with + and country.")
 

@@ -100,6 +100,8 @@ class SipSettings(Section):
     session_expires: int = Field(default=1800, ge=90, le=86400, description="session timer of RFC 4028, in seconds")
     algorithms: tuple[Literal["MD5", "SHA-256"], ...] = Field(default=("MD5",), min_length=1, max_length=2,
         description="digest algorithms offered to phones, in this order; many phones fail at any that they do not know")
+    unknown_calls: Literal["challenge", "refuse", "silence"] = Field(default="challenge",
+        description="calls from an address of no trunk and no registered phone: 401, 403, or no answer")
     allow_without_qop: bool = Field(default=False,
         description="accept old phones whose digest answers have no qop (RFC 2069)")
 

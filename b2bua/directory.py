@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from b2bua.cdr import ClientId
+from b2bua.numbers import NumberFormat
+from b2bua.trunk_profiles import PROFILES, CallerSource, FromShows, Identity, TrunkProfile
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -28,6 +30,8 @@ class Extension:
     address: str | None = None               # a fixed SIP URI instead of a registration
     ascii_only: bool = False                 # the phone cannot show UTF-8 names
     max_contacts: int = 5
+    caller_id: str = ""                      # outgoing calls show this number; "" shows the trunk's, else the client's
+    hide_caller_id: bool = False             # outgoing calls withhold it (RFC 3323)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +48,26 @@ class Trunk:
     user: str = ""
     password: str = field(default="", repr=False)
     domain: str = ""                         # host part of our AOR there; default `host`
-    caller_id: str = ""                      # outgoing calls show this number; "" shows the extension's own
+    caller_id: str = ""                      # outgoing calls show this number; "" shows the client's
     country: str = "RU"                      # how national numbers are read (ISO 3166)
     max_calls: int = 100
+    priority: int = 0                        # outgoing calls try lower ones first
+    weight: int = 1                          # among those of one priority: the share of calls that try it first
+    prefixes: tuple[str, ...] = ()           # outgoing calls only to numbers that begin so; () takes all
+    profile: str = "generic"                 # of b2bua/trunk_profiles.py; what follows differs from it
+    number_format: NumberFormat | None = None
+    caller_format: NumberFormat | None = None
+    identity: Identity | None = None
+    from_shows: FromShows | None = None
+    trusts: tuple[CallerSource, ...] | None = None
+
+    @property
+    def rules(self) -> TrunkProfile:
+        own = {name: value for name in OWN_RULES if (value := getattr(self, name)) is not None}
+        return replace(PROFILES[self.profile], **own) if own else PROFILES[self.profile]
+
+
+OWN_RULES = ("number_format", "caller_format", "identity", "from_shows", "trusts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +111,7 @@ class Client:
     max_calls: int = 100
     record: bool = True
     country: str = "RU"
+    caller_id: str = ""                      # outgoing calls show this number unless extension or trunk say another
 
 
 @dataclass(frozen=True)
@@ -129,6 +151,14 @@ class Directory:
     @cached_property
     def did(self) -> Mapping[tuple[ClientId, str], Number]:
         return {(number.client, number.number): number for number in self.numbers}
+
+    @cached_property
+    def owners(self) -> Mapping[str, tuple[Number, ...]]:
+        """Whose number that is: an operator's mistake may bring it to another client's trunk."""
+        owners: dict[str, tuple[Number, ...]] = {}
+        for number in self.numbers:
+            owners[number.number] = (*owners.get(number.number, ()), number)
+        return owners
 
     def trunks_of(self, client: ClientId) -> Iterable[Trunk]:
         return (trunk for trunk in self.trunks if trunk.client == client)

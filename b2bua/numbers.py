@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from enum import Enum
 from functools import lru_cache
 
 from phonenumbers import (
@@ -10,7 +11,9 @@ from phonenumbers import (
     PhoneNumber,
     PhoneNumberFormat,
     ValidationResult,
+    country_code_for_region,
     format_number,
+    format_out_of_country_calling_number,
     is_possible_number_with_reason,
     is_valid_number,
     national_significant_number,
@@ -21,6 +24,16 @@ COMPARED_DIGITS = 10                   # what amoCRM's own call log compares
 SEARCHED_DIGITS = 7                    # fewer would find strangers: an internal number is part of many others
 LONGEST = 64                           # longer text is nobody's number and is not parsed
 CACHED = 16_384                        # parsing costs some 100 µs; a busy server sees the same numbers again
+
+class NumberFormat(Enum):
+    """How a trunk wants outside numbers written; short ones are left as they are everywhere."""
+
+    E164 = "e164"                      # +79265554433
+    PLAIN = "plain"                    # 79265554433
+    ZEROS = "zeros"                    # 0079265554433
+    NATIONAL = "national"              # 89265554433, and abroad 8104420…: as people dial in the trunk's country
+    DIALLED = "dialled"                # whatever the employee dialled
+
 
 _ANONYMOUS = frozenset({
     "anonymous", "anonym", "restricted", "private", "withheld", "unavailable", "unknown", "hidden", "blocked", "nobody",
@@ -53,6 +66,32 @@ def normalise(text: str, country: str) -> str:
         return plain
     number = _parsed(text if plain.startswith("+") else plain, country)
     return plain if number is None else format_number(number, PhoneNumberFormat.E164)
+
+
+@lru_cache(CACHED)
+def written(number: str, style: NumberFormat, country: str) -> str:
+    """A normalised number as a trunk of that country wants it. What is no E.164 stays: 112, 101, service numbers."""
+    if not _E164.match(number):
+        return number
+    match style:
+        case NumberFormat.PLAIN:
+            return number[1:]
+        case NumberFormat.ZEROS:
+            return f"00{number[1:]}"
+        case NumberFormat.NATIONAL:
+            return _as_people_dial(number, country)
+        case NumberFormat.E164 | NumberFormat.DIALLED:
+            return number
+
+
+def _as_people_dial(number: str, country: str) -> str:
+    try:
+        parsed = parse(number)
+    except NumberParseException:
+        return number
+    if parsed.country_code == country_code_for_region(country):
+        return _digits(format_number(parsed, PhoneNumberFormat.NATIONAL))
+    return _digits(format_out_of_country_calling_number(parsed, country)) or number
 
 
 @lru_cache(CACHED)

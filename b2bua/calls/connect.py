@@ -33,7 +33,8 @@ async def connect(
         offer = media.offer(caller.offer, Side.CALLER) if caller.offer else b""
         match await ring(pbx, plan, call, caller, offer, media):
             case Unanswered(disposition=disposition, reason=reason, status=status):
-                call.over(disposition, CallEnd(EndedBy.SWITCH if status == 480 else EndedBy.CALLEE, reason, status))
+                ours = status == 480 or reason is EndReason.LIMIT_REACHED
+                call.over(disposition, CallEnd(EndedBy.SWITCH if ours else EndedBy.CALLEE, reason, status))
                 caller.reject(status)
             case AnsweredBy(leg=callee, extension=extension, sdp=sdp):
                 async with callee, while_up(callee):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 from b2bua.calls.call import CallInProgress
 from b2bua.calls.display import display_name
+from b2bua.calls.identity import ANONYMOUS, hides, shown_to
 from b2bua.calls.ring import Branch
 from b2bua.cdr import ClientId
-from b2bua.directory import Extension
+from b2bua.directory import Extension, Trunk
 from b2bua.net.resolver import Resolver
-from b2bua.routing.dialplan import DialTrunk, RingExtensions, Step
+from b2bua.routing.dialplan import DialTrunk, RingExtensions
 from b2bua.sip.core import OutgoingInvite
 from b2bua.sip.effects import Flow, Transport
 from b2bua.sip.fields import NameAddr
@@ -18,11 +19,9 @@ from b2bua.sip.uri import Uri
 from b2bua.ua.agent import UserAgent
 from b2bua.ua.leg import IncomingLeg
 from b2bua.ua.registrar import Registrar
-from b2bua.ua.trunk import TrunkLine
 from b2bua.ua.trunk_table import TrunkTable
 
 MAX_BRANCHES = 50                          # phones rung by one step
-ANONYMOUS = NameAddr(Uri.parse("sip:anonymous@anonymous.invalid"), "Anonymous")   # RFC 3323 §4.1.1.3
 
 
 class StepDialler:
@@ -37,18 +36,15 @@ class StepDialler:
     def reachable(self, extension: Extension) -> bool:
         return extension.address is not None or bool(self._registrar.lookup(_key(extension), self._agent.now()))
 
-    async def dial(self, step: Step, call: CallInProgress, caller: IncomingLeg, offer: bytes) -> AsyncIterator[Branch]:
+    async def phones(
+        self, step: RingExtensions, call: CallInProgress, caller: IncomingLeg, offer: bytes
+    ) -> AsyncIterator[Branch]:
         """One by one, as a name may have to be looked up between two: who is cancelled then knows whom to hang up."""
-        match step:
-            case RingExtensions(extensions=extensions):
-                left = MAX_BRANCHES
-                for extension in extensions:
-                    for uri, flow in (await self._phones_of(extension))[:left]:
-                        left -= 1
-                        yield self._ring_phone(extension, uri, flow, call, caller, offer)
-            case DialTrunk():
-                for branch in self._dial_trunk(step, call, caller, offer):
-                    yield branch
+        left = MAX_BRANCHES
+        for extension in step.extensions:
+            for uri, flow in (await self._phones_of(extension))[:left]:
+                left -= 1
+                yield self._ring_phone(extension, uri, flow, call, caller, offer)
 
     async def _phones_of(self, extension: Extension) -> list[tuple[Uri, Flow]]:
         if extension.address is None:
@@ -75,36 +71,54 @@ class StepDialler:
         )
         return Branch(self._agent.dial(outgoing, flow, caller.inbox, extension.number), extension)
 
-    def _dial_trunk(
-        self, step: DialTrunk, call: CallInProgress, caller: IncomingLeg, offer: bytes
-    ) -> Sequence[Branch]:
+    # -- trunks
+
+    def ways_out(self, trunk: Trunk) -> list[Flow]:
+        """To the trunk's servers, the best first; none when it is not known where they are."""
+        line = self._trunks.line(trunk.client, trunk.name)
+        return line.ways_out() if line is not None else []
+
+    def problem_of(self, trunk: Trunk) -> str:
+        line = self._trunks.line(trunk.client, trunk.name)
+        return line.state(self._agent.now()).detail if line is not None else "it was taken out of the directory"
+
+    def failed(self, trunk: Trunk, flow: Flow) -> None:
+        """A server of the trunk gave no answer, or a 503."""
+        line = self._trunks.line(trunk.client, trunk.name)
+        if line is not None:
+            line.failed((flow.transport, flow.remote))
+
+    def doubt(self, trunk: Trunk) -> None:
+        """None of the trunk's servers took a call."""
+        line = self._trunks.line(trunk.client, trunk.name)
+        if line is not None:
+            line.doubt()
+
+    async def trunk(
+        self, step: DialTrunk, flow: Flow, call: CallInProgress, caller: IncomingLeg, offer: bytes
+    ) -> AsyncIterator[Branch]:
+        """The one INVITE of an outgoing call to that server."""
         trunk = step.trunk
         line = self._trunks.line(trunk.client, trunk.name)
-        flow = self._way_out(line)
-        if line is None or flow is None:
-            why = line.state(self._agent.now()).detail if line is not None else "it was taken out of the directory"
-            call.note(f"{trunk.name} is not reachable now: {why}")
-            return ()
+        if line is None:                   # taken out of the directory in this very moment
+            return
         call.trunk = trunk.name
         domain = trunk.domain or trunk.host
-        shown = trunk.caller_id or trunk.user or (call.extension.number if call.extension else "")
+        hidden = hides(caller.invite) or (call.extension is not None and call.extension.hide_caller_id)
+        shown = shown_to(trunk, step.caller_id, hidden=hidden)
+        call.note(f"shows {shown.from_.uri.user}" + (", number withheld" if hidden else ""))
         outgoing = OutgoingInvite(
             request_uri=Uri.sip(step.number, trunk.host, trunk.port),
-            from_=NameAddr(Uri.sip(shown, domain)) if shown else ANONYMOUS,
+            from_=shown.from_,
             to=NameAddr(Uri.sip(step.number, domain)),
-            contact_user=trunk.user or shown,
+            contact_user=shown.contact_user,
             body=offer,
+            headers=shown.headers,
+            routes=line.routes,
             authorize=line.digest.authorize,
         )
         leg = self._agent.dial(outgoing, flow, caller.inbox, trunk.name, line.digest, by_size=True)
-        return (Branch(leg, None),)
-
-    def _way_out(self, line: TrunkLine | None) -> Flow | None:
-        for transport, remote in line.targets if line is not None else ():
-            flow = self._agent.flow_to(transport, remote)
-            if flow is not None:
-                return flow
-        return None
+        yield Branch(leg, None)
 
 
 def _shown_caller(call: CallInProgress, phone: Extension, here: str) -> NameAddr:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
 
 from b2bua.cdr import Disposition, EndedBy, EndReason
 from b2bua.directory import Extension
@@ -22,6 +23,14 @@ class AnsweredBy:
     sdp: bytes
 
 
+class Elsewhere(Enum):
+    """Whether another way to the same number may help, when this one failed."""
+
+    NO = "no"                              # that was the callee's word, or the network's about the number
+    TRUNK = "another trunk"
+    TARGET = "another server"              # of the same trunk (RFC 3263 §4.3), then another trunk
+
+
 @dataclass(frozen=True, slots=True)
 class Unanswered:
     """Nobody picked up; `status` is the best final response of the branches (RFC 3261 §16.7)."""
@@ -29,6 +38,7 @@ class Unanswered:
     disposition: Disposition
     reason: EndReason
     status: int
+    elsewhere: Elsewhere = Elsewhere.NO
 
 
 RingResult = AnsweredBy | Unanswered
@@ -47,7 +57,37 @@ def unanswered(status: int) -> Unanswered:
     """What a final response other than 2xx means."""
     told = _for_the_caller(status)
     disposition, reason = _BY_STATUS.get(told, (Disposition.FAILED, EndReason.REJECTED))
-    return Unanswered(disposition, reason, told)
+    return Unanswered(disposition, reason, told, _elsewhere(status))
+
+
+def _elsewhere(status: int) -> Elsewhere:
+    """503 speaks for one server. Other faults, and credentials that are not taken, speak for the trunk."""
+    if status == 503:
+        return Elsewhere.TARGET
+    return Elsewhere.TRUNK if status in (401, 407, 408) or 500 <= status < 600 else Elsewhere.NO
+
+
+def no_response() -> Unanswered:
+    """As if a 408 had come (RFC 3261 §8.1.3.1), but nothing speaks for the trunk's other servers."""
+    return Unanswered(Disposition.UNREACHABLE, EndReason.NO_RESPONSE, 408, Elsewhere.TARGET)
+
+
+def not_carried(cause: EndCause) -> Unanswered:
+    """The leg ended without a final response that could be used (RFC 3261 §8.1.3.1)."""
+    match cause:
+        case EndCause.TIMED_OUT:
+            return no_response()
+        case EndCause.TRANSPORT_FAILED:
+            return Unanswered(Disposition.FAILED, EndReason.TRANSPORT_FAILED, 500, Elsewhere.TARGET)
+        case _:
+            return unanswered(500)
+
+
+def no_way(reason: EndReason) -> Unanswered:
+    """A trunk that leads nowhere now, or is full."""
+    if reason is EndReason.LIMIT_REACHED:
+        return Unanswered(Disposition.REFUSED, reason, 503, Elsewhere.TRUNK)
+    return Unanswered(Disposition.UNREACHABLE, reason, NO_ANSWER, Elsewhere.TRUNK)
 
 
 def nobody_answered() -> Unanswered:

@@ -1,22 +1,40 @@
-"""Ring the steps of a plan until somebody answers; the losers are cancelled."""
+"""Ring the steps of a plan until somebody answers; the losers are cancelled, and a trunk that fails is followed by the
+next way out."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 from b2bua.calls.call import CallInProgress
-from b2bua.calls.outcomes import AnsweredBy, RingResult, Unanswered, best_of, nobody_answered, unanswered
+from b2bua.calls.outcomes import (
+    AnsweredBy,
+    Elsewhere,
+    RingResult,
+    Unanswered,
+    best_of,
+    no_response,
+    no_way,
+    nobody_answered,
+    not_carried,
+    unanswered,
+)
+from b2bua.cdr import EndReason
 from b2bua.directory import Extension
 from b2bua.media.plane import MediaSession, SdpRefused, Side
-from b2bua.routing.dialplan import DialTrunk, Plan, Step
-from b2bua.sip.effects import Answered, DialogRequest, Effect, EndCause, Ended, OfferReceived, Provisional, Rejected
+from b2bua.routing.dialplan import DialTrunk, Plan, RingExtensions
+from b2bua.sip.effects import Answered, DialogRequest, Effect, Ended, Flow, OfferReceived, Provisional, Rejected
 from b2bua.ua.leg import IncomingLeg, Leg, OutgoingLeg
 
 if TYPE_CHECKING:
     from b2bua.calls.switchboard import Switchboard
 
+# How long an INVITE may go without any response, even a 100, while another way out is left. Sent again after 0.5, 1.5
+# and 3.5 s it has been lost four times by then, or nobody is there; timer B would let the caller wait for 32 s.
+SIGN_OF_LIFE: Final = 5.0
+MAX_TARGETS: Final = 4                     # servers of one trunk that one call tries
 
 @dataclass(frozen=True, slots=True)
 class Branch:
@@ -33,42 +51,83 @@ async def ring(
     failures: list[Unanswered] = []
     for step in plan.steps:
         call.note(step.why)
-        match await _Round(pbx, step, call, caller, media).run(offer):
-            case AnsweredBy() as winner:
-                return winner
-            case Unanswered() as failure:
-                failures.append(failure)
-                call.note(f"{failure.disposition.value} ({failure.status})")
-                if isinstance(step, DialTrunk) and not _another_trunk_may_help(failure):
-                    break
+        match step:
+            case RingExtensions():
+                round_ = _Round(pbx, call, caller, media, step.seconds)
+                result = await round_.run(pbx.dialler.phones(step, call, caller, offer))
+            case DialTrunk():
+                result = await _through(pbx, step, call, caller, offer, media, last=step is plan.steps[-1])
+        if isinstance(result, AnsweredBy):
+            return result
+        failures.append(result)
+        call.note(f"{result.disposition.value} ({result.status})")
+        if isinstance(step, DialTrunk) and result.elsewhere is Elsewhere.NO:
+            break
     return best_of(failures)
 
 
-def _another_trunk_may_help(failure: Unanswered) -> bool:
-    return 500 <= failure.status < 600 or failure.status == 408
+async def _through(
+    pbx: Switchboard,
+    step: DialTrunk,
+    call: CallInProgress,
+    caller: IncomingLeg,
+    offer: bytes,
+    media: MediaSession,
+    *,
+    last: bool,
+) -> RingResult:
+    """Out by one trunk: its servers in turn, while they give no answer or a 503 (RFC 3263 §4.3)."""
+    full = pbx.take_line(call, step.trunk)
+    if full is not None:
+        call.note(full)
+        return no_way(EndReason.LIMIT_REACHED)
+    ways: list[Flow] = pbx.dialler.ways_out(step.trunk)[:MAX_TARGETS]
+    if not ways:
+        call.note(f"{step.trunk.name} is not reachable now: {pbx.dialler.problem_of(step.trunk)}")
+        return no_way(EndReason.NOTHING_TO_RING)
+    result: RingResult = no_response()
+    for flow in ways:
+        patience = None if last and flow is ways[-1] else SIGN_OF_LIFE
+        round_ = _Round(pbx, call, caller, media, step.seconds, patience)
+        result = await round_.run(pbx.dialler.trunk(step, flow, call, caller, offer))
+        if isinstance(result, AnsweredBy) or result.elsewhere is not Elsewhere.TARGET:
+            return result
+        pbx.dialler.failed(step.trunk, flow)
+        if flow is not ways[-1]:
+            call.note(f"{step.trunk.name} has another server than {flow.remote.host}")
+    pbx.dialler.doubt(step.trunk)
+    return result
 
 
 class _Round:
-    """One step: its branches ring together, the first 2xx wins."""
+    """Branches that ring together; the first 2xx wins. `patience`: for the first sign of life from each."""
 
     def __init__(
-        self, pbx: Switchboard, step: Step, call: CallInProgress, caller: IncomingLeg, media: MediaSession
+        self,
+        pbx: Switchboard,
+        call: CallInProgress,
+        caller: IncomingLeg,
+        media: MediaSession,
+        seconds: float,
+        patience: float | None = None,
     ) -> None:
         self._pbx = pbx
-        self._step = step
         self._call = call
         self._caller = caller
         self._media = media
+        self._seconds = seconds
+        self._patience = patience
+        self._rang = False
         self._branches: dict[Leg, Branch] = {}
         self._open: set[Leg] = set()
         self._alone = False
         self._failures: list[Unanswered] = []
 
-    async def run(self, offer: bytes) -> RingResult:
+    async def run(self, branches: AsyncIterator[Branch]) -> RingResult:
         winner: OutgoingLeg | None = None
         try:
-            async with asyncio.timeout(self._step.seconds):
-                async for branch in self._pbx.dialler.dial(self._step, self._call, self._caller, offer):
+            async with asyncio.timeout(self._seconds):
+                async for branch in branches:
                     self._branches[branch.leg] = branch
                     self._open.add(branch.leg)
                 self._alone = len(self._branches) == 1
@@ -85,7 +144,10 @@ class _Round:
 
     async def _first_answer(self) -> RingResult:
         while self._open:
-            leg, event = await self._caller.inbox.get()
+            heard = await self._next_event()
+            if heard is None:
+                continue
+            leg, event = heard
             if leg is self._caller:
                 _not_now(leg, event)
             elif (branch := self._branches.get(leg)) is not None:
@@ -97,8 +159,35 @@ class _Round:
                     case Rejected(response=response):
                         self._rejected(branch, response.status)
                     case Ended(cause=cause):
-                        self._rejected(branch, 408 if cause is EndCause.TIMED_OUT else 503)
-        return best_of(self._failures)
+                        self._failed(branch, not_carried(cause), cause.value)
+        return self._best()
+
+    async def _next_event(self) -> tuple[Leg, Effect] | None:
+        """None when some branch was given up meanwhile, or has been heard of."""
+        since = self._unheard_since() if self._patience is not None else None
+        if self._patience is None or since is None:
+            return await self._caller.inbox.get()
+        try:
+            async with asyncio.timeout_at(since + self._patience):
+                return await self._caller.inbox.get()
+        except TimeoutError:
+            self._give_up_the_silent(since)
+        return None
+
+    def _unheard_since(self) -> float | None:
+        waiting = [branch.leg.unheard_since for branch in self._branches.values() if branch.leg in self._open]
+        return min((since for since in waiting if since is not None), default=None)
+
+    def _give_up_the_silent(self, since: float) -> None:
+        for branch in self._branches.values():
+            if branch.leg in self._open and branch.leg.unheard_since == since:
+                branch.leg.hang_up()
+                self._failed(branch, no_response(), f"no response within {self._patience:g} s")
+
+    def _best(self) -> Unanswered:
+        best = best_of(self._failures)
+        # It has reached the callee: through another trunk their phone would only ring a second time.
+        return replace(best, elsewhere=Elsewhere.NO) if self._rang else best
 
     def _progress(self, branch: Branch, status: int, sdp: bytes) -> None:
         if sdp and self._alone and self._caller.offer:
@@ -107,10 +196,16 @@ class _Round:
             except SdpRefused as refused:
                 self._call.note(f"early media of {branch.leg.name} left out: {refused}")
         if status == 180:
+            self._rang = True
             self._caller.ring()
             self._call.ringing(branch.extension)
             if branch.extension is not None:
                 self._pbx.phone_rings(self._call, branch.extension)
+
+    def _failed(self, branch: Branch, failure: Unanswered, why: str) -> None:
+        self._open.discard(branch.leg)
+        self._failures.append(failure)
+        self._call.note(f"{branch.leg.name}: {why}")
 
     def _rejected(self, branch: Branch, status: int) -> None:
         self._open.discard(branch.leg)

@@ -18,6 +18,7 @@ from b2bua.calls.connect import refuse, to_its_end
 from b2bua.calls.dial import StepDialler
 from b2bua.calls.errands import Errands
 from b2bua.calls.from_phone import call_from_phone
+from b2bua.calls.identity import read_caller
 from b2bua.calls.inbound import inbound_call
 from b2bua.calls.recordings import Recordings
 from b2bua.calls.report import report
@@ -27,16 +28,16 @@ from b2bua.crm.lookup import Lookup
 from b2bua.crm.port import Contact, Crm, CrmError, CrmWrite, PopUp
 from b2bua.directory import Directory, Extension, Trunk
 from b2bua.media.plane import MediaPlane, MediaSession
-from b2bua.routing.dialplan import NoRoute, Plan, find_did, plan_from_extension
+from b2bua.routing.dialplan import NoRoute, Plan, find_did, plan_from_extension, why_no_did
 from b2bua.sip.admission import Admission, Refuse, Verdict
 from b2bua.sip.effects import Flow, IncomingRequest
-from b2bua.sip.grammar import ParseError
 from b2bua.sip.invite_session import InviteSession
 from b2bua.sip.message import Request
 from b2bua.sip.throttle import Silence
 from b2bua.ua.agent import UserAgent
 from b2bua.ua.leg import IncomingLeg
 from b2bua.ua.registrar import Challenge, Registrar, Reply
+from b2bua.ua.strangers import StrangersLog, UnknownCalls
 from b2bua.ua.trunk_table import TrunkTable
 
 POP_UP_PATIENCE = 2.0                      # seconds; a later pop-up is worth nothing
@@ -70,6 +71,7 @@ class CrmAccounts(Protocol):
 @dataclass(frozen=True, slots=True)
 class Limits:
     max_calls: int = 1000                  # of the whole server
+    unknown_calls: UnknownCalls = UnknownCalls.CHALLENGE
 
 
 @dataclass(slots=True)
@@ -81,11 +83,11 @@ class CallCounters:
     faults: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Live:
     call: CallInProgress
     task: asyncio.Task[None]
-    trunk: str | None                      # whose limit it counts for
+    trunk: str | None                      # whose limit it counts for; an outgoing call may change it
 
 
 class Switchboard:
@@ -132,6 +134,7 @@ class Switchboard:
         self._live: dict[CallId, _Live] = {}
         self._tasks: set[asyncio.Task[None]] = set()     # of calls that live, or whose record is being kept
         self._live_of: Counter[object] = Counter()       # calls by client, and by (client, trunk)
+        self._strangers = StrangersLog()
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -150,13 +153,33 @@ class Switchboard:
     def _screen(self, request: Request, flow: Flow, now: float) -> Verdict:
         match self._registrar.screen(request, flow, now):
             case Challenge(status=status, headers=headers):
-                self.counters.refused["unauthenticated"] += request.method == "INVITE"
-                return Refuse(status, headers)
+                challenge = Refuse(status, headers)
+                if request.method != "INVITE":
+                    return challenge
+                if not self._registrar.knows(flow.remote.host, now):
+                    return self._stranger(request, flow, challenge, now)
+                self.counters.refused["unauthenticated"] += 1
+                return challenge
             case Silence():
                 self.counters.refused["silenced"] += 1
                 return Admission.IGNORE
             case None:
                 return Admission.ADMIT
+
+    def _stranger(self, invite: Request, flow: Flow, challenge: Refuse, now: float) -> Verdict:
+        """A call from an address of no trunk and no registered phone (sip.unknown_calls)."""
+        policy = self._limits.unknown_calls
+        self._explain(invite, flow, policy.value, now)
+        if policy is UnknownCalls.CHALLENGE:
+            self.counters.refused["unauthenticated"] += 1
+            return challenge
+        self.counters.refused["unknown_source"] += 1
+        return Refuse(403) if policy is UnknownCalls.REFUSE else Admission.IGNORE
+
+    def _explain(self, invite: Request, flow: Flow, done: str, now: float) -> None:
+        source = flow.remote.host
+        if self._strangers.wants(source, now):
+            self._strangers.tell(source, invite.uri.user, self._trunks.why_not(invite, flow), done)
 
     def incoming_call(self, session: InviteSession) -> None:
         if self._draining:
@@ -172,6 +195,8 @@ class Switchboard:
             case Extension() as extension:
                 self._from_phone(session, extension)
             case Challenge(status=status, headers=headers, delay=delay):
+                if self._trunks.knows(session.flow.remote.host):
+                    self._explain(session.invite, session.flow, "challenge", now)
                 self.counters.refused["unauthenticated"] += 1
                 self._agent.later(delay, lambda: session.reject(status, self._agent.now(), headers=headers))
             case Silence():
@@ -206,12 +231,15 @@ class Switchboard:
         dids = (find_did(directory, trunk.client, trunk.name, dialled, trunk.country) for dialled in spellings)
         did = next((did for did in dids if did is not None), None)
         shown = did.number if did is not None else numbers.normalise(spellings[0], trunk.country)
-        call = self._new_call(trunk.client, Direction.INBOUND, _caller_of(invite, trunk), shown, trunk.name)
+        who = read_caller(invite, trunk)
+        call = self._new_call(trunk.client, Direction.INBOUND, who.number, shown, trunk.name)
+        for note in who.notes:
+            call.note(note)
         caller = self._agent.accept(session, trunk.name)
         if (reached := self._limit_reached(trunk.client, trunk)) is not None:
             self._start(call, self._refused(caller, call, 503, EndReason.LIMIT_REACHED, reached))
         elif did is None:
-            why = f"{shown} is no number of {trunk.client}"
+            why = why_no_did(directory, trunk, spellings)
             self._start(call, self._refused(caller, call, 404, EndReason.NOTHING_TO_RING, why))
         else:
             self._start(call, inbound_call(caller, self, call, directory, did))
@@ -220,7 +248,9 @@ class Switchboard:
         directory = self.directory
         dialled = session.invite.uri.user
         client = directory.client[extension.client]
-        plan = plan_from_extension(directory, extension, dialled, client.country, self.dialler.reachable)
+        plan = plan_from_extension(
+            directory, extension, dialled, client.country, self.dialler.reachable, self._trunks.choice
+        )
         outside = isinstance(plan, Plan) and plan.outside
         direction = Direction.OUTBOUND if outside else Direction.INTERNAL
         shown = numbers.normalise(dialled, client.country) if outside else dialled
@@ -247,9 +277,27 @@ class Switchboard:
         most = self.directory.client[client].max_calls
         if self._live_of[client] >= most:
             return f"{client} has {most} calls already (max_calls)"
-        if trunk is not None and self._live_of[client, trunk.name] >= trunk.max_calls:
-            return f"{trunk.name} carries {trunk.max_calls} calls already (max_calls)"
-        return None
+        return self._full(trunk) if trunk is not None else None
+
+    def _full(self, trunk: Trunk) -> str | None:
+        if self._live_of[trunk.client, trunk.name] < trunk.max_calls:
+            return None
+        return f"{trunk.name} carries {trunk.max_calls} calls already (max_calls)"
+
+    def take_line(self, call: CallInProgress, trunk: Trunk) -> str | None:
+        """From now on the outgoing call counts for this trunk, and for no other; or why the trunk takes no more."""
+        live = self._live[call.id]
+        self._count_for(call.client, live.trunk, -1)
+        full = self._full(trunk)
+        live.trunk = None if full is not None else trunk.name
+        self._count_for(call.client, live.trunk, +1)
+        return full
+
+    def _count_for(self, client: ClientId, trunk: str | None, change: int) -> None:
+        key = client, trunk
+        self._live_of[key] += change
+        if not self._live_of[key]:
+            del self._live_of[key]
 
     async def _refused(
         self, caller: IncomingLeg, call: CallInProgress, status: int, reason: EndReason, why: str
@@ -280,10 +328,10 @@ class Switchboard:
         live = self._live.pop(call.id, None)
         if live is None:
             return
-        for key in (call.client, (call.client, live.trunk)):
-            self._live_of[key] -= 1
-            if not self._live_of[key]:
-                del self._live_of[key]
+        self._live_of[call.client] -= 1
+        if not self._live_of[call.client]:
+            del self._live_of[call.client]
+        self._count_for(call.client, live.trunk, -1)
         if not self._live:
             self._idle.set()
 
@@ -402,13 +450,3 @@ class Switchboard:
         self._trunks.use(directory)
         await self._crm.use(directory)
         log.info("directory loaded", clients=len(directory.clients), extensions=len(directory.extensions))
-
-
-def _caller_of(invite: Request, trunk: Trunk) -> str:
-    """Who calls, normalised; "" when withheld. The asserted identity goes before From (RFC 3325 §9.1)."""
-    try:
-        identities = invite.asserted_identities
-    except ParseError:                     # some operators' gateways put anything there
-        identities = []
-    user = next((one.uri.user for one in identities if one.uri.user), invite.from_.uri.user)
-    return "" if numbers.is_anonymous(user) else numbers.normalise(user, trunk.country)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from b2bua import numbers
 from b2bua.cdr import ClientId, EndReason
 from b2bua.crm.port import Contact
-from b2bua.directory import Directory, Extension, Number, Trunk
+from b2bua.directory import Client, Directory, Extension, Number, Trunk
+from b2bua.numbers import NumberFormat
+from b2bua.routing.trunk_choice import TrunkChoice
 
 RING_SECONDS = 30                          # an internal call, or a group called from inside
 TRUNK_SECONDS = 120                        # an outgoing call: the network gives up earlier
@@ -27,10 +29,11 @@ class RingExtensions:
 
 @dataclass(frozen=True, slots=True)
 class DialTrunk:
-    """Call `number` through one of the client's trunks."""
+    """Call `number`, in the spelling of that trunk, through it."""
 
     trunk: Trunk
     number: str
+    caller_id: str                         # E.164 with + where that is known
     seconds: float
     why: str
 
@@ -66,6 +69,16 @@ def find_did(directory: Directory, client: ClientId, trunk: str, dialled: str, c
     return number if number is not None and number.trunk in (None, trunk) else None
 
 
+def why_no_did(directory: Directory, trunk: Trunk, spellings: Sequence[str]) -> str:
+    """Of a call by this trunk to none of its client's numbers, in any of these spellings."""
+    for dialled in spellings:
+        shown = numbers.normalise(dialled, trunk.country)
+        number = directory.did.get((trunk.client, dialled)) or directory.did.get((trunk.client, shown))
+        if number is not None:
+            return f"{number.number} belongs to trunk {number.trunk}; the call came by {trunk.name}"
+    return f"{numbers.normalise(spellings[0], trunk.country)} is no number of {trunk.client}"
+
+
 def plan_inbound(
     directory: Directory, client: ClientId, did: Number, contact: Contact | None, reachable: Reachable
 ) -> Plan | NoRoute:
@@ -89,7 +102,7 @@ def plan_inbound(
 
 
 def plan_from_extension(
-    directory: Directory, caller: Extension, dialled: str, country: str, reachable: Reachable
+    directory: Directory, caller: Extension, dialled: str, country: str, reachable: Reachable, choice: TrunkChoice
 ) -> Plan | NoRoute:
     """A phone dials: another extension, a group, or the world through the client's trunks."""
     here = (caller.client, dialled)
@@ -98,15 +111,31 @@ def plan_from_extension(
         return inside if isinstance(inside, NoRoute) else Plan((inside,))
     if not _diallable(dialled):
         return NoRoute(404, EndReason.NOT_ALLOWED, f"{dialled} is neither an extension, a group nor an outside number")
-    trunks = tuple(directory.trunks_of(caller.client))
+    return plan_outside(directory, caller, dialled, country, choice)
+
+
+def plan_outside(
+    directory: Directory, caller: Extension, dialled: str, country: str, choice: TrunkChoice
+) -> Plan | NoRoute:
+    """To the world, through one trunk of the client after another."""
+    client = directory.client[caller.client]
+    trunks = tuple(directory.trunks_of(client.id))
     if not trunks:
         return NoRoute(404, EndReason.NOTHING_TO_RING, f"{dialled} is an outside number, and the client has no trunk")
-    return Plan(tuple(_through(trunk, dialled) for trunk in trunks))
+    ordered = choice.order(trunks, numbers.normalise(dialled, country))
+    if not ordered.trunks:
+        why = f"no trunk may be used for {dialled}: {'; '.join(ordered.notes)}"
+        return NoRoute(404, EndReason.NOT_ALLOWED, why)
+    return Plan(tuple(_through(trunk, dialled, caller, client) for trunk in ordered.trunks), ordered.notes)
 
 
-def _through(trunk: Trunk, dialled: str) -> DialTrunk:
+def _through(trunk: Trunk, dialled: str, caller: Extension, client: Client) -> DialTrunk:
+    style = trunk.rules.number_format
     number = numbers.normalise(dialled, trunk.country)
-    return DialTrunk(trunk, number, TRUNK_SECONDS, f"{number} through {trunk.name}")
+    spelt = dialled if style is NumberFormat.DIALLED else numbers.written(number, style, trunk.country)
+    # The employee's own, else the line's, else the firm's, else our account there; inside numbers are better than none.
+    caller_id = caller.caller_id or trunk.caller_id or client.caller_id or trunk.user or caller.number
+    return DialTrunk(trunk, spelt, caller_id, TRUNK_SECONDS, f"{spelt} through {trunk.name}")
 
 
 def _responsible(

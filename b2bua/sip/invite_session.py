@@ -127,6 +127,11 @@ class InviteSession:
         """Whether no offer is under way, so that `reoffer` would be sent at once."""
         return self.state is State.CONFIRMED and not self.modifications.busy and self.unacknowledged is None
 
+    @property
+    def unheard_since(self) -> float | None:
+        """Of a UAC: since when its INVITE waits for the first response of any kind; None when it does not."""
+        return self.setup.unheard_since if isinstance(self.setup, UacInvite) else None
+
     def remote_supports(self, option_tag: str) -> bool:
         return option_tag in self._supported
 

@@ -28,6 +28,7 @@ MAX_EXPIRES: Final = 86_400             # the longest interval that a registrar 
 FIRST_RETRY: Final = 5.0                # seconds; doubles with each failure (as RFC 5626 §4.5, but sooner)
 LONGEST_RETRY: Final = 300.0
 REFUSED_RETRY: Final = 60.0             # the least wait after a refusal: operators ban who knocks too often
+MAX_ROUTES: Final = 8                   # of a Service-Route: each is in every INVITE of ours
 LONGEST_RETRY_AFTER: Final = 3600.0     # a Retry-After beyond that is not believed
 
 
@@ -62,6 +63,7 @@ class SendRegister:
 @dataclass(frozen=True, slots=True)
 class Registered:
     until: float
+    service_route: tuple[str, ...] = ()     # the way for our calls, as Route values (RFC 3608)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,10 @@ class Registration:
         if self.next_timeout is None or now < self.next_timeout:
             return []
         return [self._begin()]
+
+    def refresh(self, now: float) -> list[RegistrationEffect]:
+        """Before its time, as the registrar is somewhere else now."""
+        return [self._begin()] if self.state is State.REGISTERED else self.handle_timeout(now)
 
     def stop(self, now: float) -> list[RegistrationEffect]:
         """Takes the binding away, if there may be one."""
@@ -195,7 +201,7 @@ class Registration:
         # In time for one failed try (timer F, 32 s) before the end, and not together with every other trunk.
         margin = max(granted * 0.1, min(40.0, granted * 0.5)) * self.random.uniform(1.0, 1.2)
         self._rest(State.REGISTERED, now + granted - margin)
-        return Registered(self.registered_until)
+        return Registered(self.registered_until, _service_route(response))
 
     def _granted(self, response: Response) -> float:
         """What the 200 says of our contact among others, else its Expires, else what we asked (§10.2.4); never more
@@ -247,6 +253,16 @@ class Registration:
     def _rest(self, state: State, wake_at: float | None = None) -> None:
         self.state = state
         self.next_timeout = wake_at
+
+
+def _service_route(response: Response) -> tuple[str, ...]:
+    """RFC 3608 §5: loose routers all. One that we cannot follow spoils the rest."""
+    try:
+        values = response.headers.get_all("Service-Route")
+        loose = [uri.is_sip and uri.is_loose_router for uri in (NameAddr.parse(value).uri for value in values)]
+    except ParseError:
+        return ()
+    return tuple(values) if all(loose) and len(values) <= MAX_ROUTES else ()
 
 
 def _retry_after(response: Response) -> float:

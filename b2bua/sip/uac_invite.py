@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from b2bua.sip import session_timer
+from b2bua.sip.client_transactions import ClientState
 from b2bua.sip.dialog import Dialog
 from b2bua.sip.effects import (
     Answered,
@@ -114,7 +115,7 @@ class UacInvite:
     """The `user` of its INVITE transaction until the call is confirmed; then only its ACKs are left of it."""
 
     __slots__ = (
-        "_acks", "_flow", "_may_retry", "_min_se", "_number", "_tries", "_winner",
+        "_acks", "_flow", "_may_retry", "_min_se", "_number", "_sent_at", "_tries", "_winner",
         "dialogs", "latest", "outgoing", "session", "transaction",
     )   # fmt: skip
 
@@ -127,6 +128,7 @@ class UacInvite:
         self._flow = session.flow
         self._number = 0
         self._tries = 0
+        self._sent_at = 0.0
         self._min_se = 0
         self._winner: Dialog | None = None
         self._acks = Acks(session.stack, session.flow)
@@ -138,6 +140,7 @@ class UacInvite:
         stack, flow = session.stack, self._flow
         self._number += 1
         self._tries += 1
+        self._sent_at = now
         fields = [
             ("Via", stack.table.new_via(flow)), ("Max-Forwards", str(outgoing.max_forwards)),
             *[("Route", route) for route in outgoing.routes],
@@ -157,6 +160,12 @@ class UacInvite:
             return []
         self._reopen()
         return self.start(now, credentials)
+
+    @property
+    def unheard_since(self) -> float | None:
+        """When the INVITE went out that got no response yet, not even a 100; None once it got one."""
+        calling = self.transaction is not None and self.transaction.state is ClientState.CALLING
+        return self._sent_at if calling else None
 
     def give_up_retrying(self) -> None:
         self._may_retry = False

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from b2bua.cdr import ClientId
 from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Number, Trunk
+from b2bua.numbers import NumberFormat
 from b2bua.store.engine import Database, StoreUnavailable, whole
 from b2bua.store.schema import (
     clients,
@@ -24,6 +25,7 @@ from b2bua.store.schema import (
     numbers,
     trunks,
 )
+from b2bua.trunk_profiles import CallerSource, FromShows, Identity
 
 WATCH_SECONDS = 1.0
 
@@ -141,10 +143,9 @@ def _is(table: Table, key: Key) -> ColumnElement[bool]:
 def _rows_of(directory: Directory) -> dict[Table, dict[Key, dict[str, Any]]]:
     rows: dict[Table, list[dict[str, Any]]] = {
         clients: [{"id": client.id, "name": client.name, "max_calls": client.max_calls, "record": client.record,
-                   "country": client.country} for client in directory.clients],
+                   "country": client.country, "caller_id": client.caller_id} for client in directory.clients],
         crm_accounts: [{"client": client.id, **_fields(client.crm)} for client in directory.clients if client.crm],
-        trunks: [{**_fields(trunk), "networks": json.dumps([str(network) for network in trunk.networks])}
-                 for trunk in directory.trunks],
+        trunks: [_trunk_row(trunk) for trunk in directory.trunks],
         extensions: [{**_fields(extension), "ha1": json.dumps(dict(extension.ha1))}
                      for extension in directory.extensions],
         groups: [{**_fields(group), "members": json.dumps(group.members)} for group in directory.groups],
@@ -167,4 +168,25 @@ def _extension(row: dict[str, Any]) -> Extension:
 
 
 def _trunk(row: dict[str, Any]) -> Trunk:
-    return Trunk(**{**row, "networks": tuple(ipaddress.ip_network(network) for network in json.loads(row["networks"]))})
+    return Trunk(**{
+        **row,
+        "networks": tuple(ipaddress.ip_network(network) for network in json.loads(row["networks"])),
+        "prefixes": tuple(json.loads(row["prefixes"])),
+        **{name: kind(row[name]) for name, kind in _RULES.items() if row[name] is not None},
+        "trusts": tuple(map(CallerSource, json.loads(row["trusts"]))) if row["trusts"] is not None else None,
+    })
+
+
+def _trunk_row(trunk: Trunk) -> dict[str, Any]:
+    return {
+        **_fields(trunk),
+        "networks": json.dumps([str(network) for network in trunk.networks]),
+        "prefixes": json.dumps(trunk.prefixes),
+        **{name: rule.value for name in _RULES if (rule := getattr(trunk, name)) is not None},
+        "trusts": json.dumps([source.value for source in trunk.trusts]) if trunk.trusts is not None else None,
+    }
+
+
+_RULES: Mapping[str, type[NumberFormat | Identity | FromShows]] = {
+    "number_format": NumberFormat, "caller_format": NumberFormat, "identity": Identity, "from_shows": FromShows,
+}

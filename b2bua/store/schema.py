@@ -142,6 +142,7 @@ clients = Table(
     Column("max_calls", Integer, nullable=False),
     Column("record", Boolean(create_constraint=False), nullable=False),
     Column("country", String(2), nullable=False),
+    Column("caller_id", Text, nullable=False),
 )
 
 crm_accounts = Table(
@@ -168,6 +169,8 @@ extensions = Table(
     Column("address", Text),
     Column("ascii_only", Boolean(create_constraint=False), nullable=False),
     Column("max_contacts", Integer, nullable=False),
+    Column("caller_id", Text, nullable=False),
+    Column("hide_caller_id", Boolean(create_constraint=False), nullable=False),
 )
 
 trunks = Table(
@@ -185,6 +188,15 @@ trunks = Table(
     Column("caller_id", Text, nullable=False),
     Column("country", String(2), nullable=False),
     Column("max_calls", Integer, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("weight", Integer, nullable=False),
+    Column("prefixes", Text, nullable=False),              # JSON list
+    Column("profile", Text, nullable=False),
+    Column("number_format", Text),                         # of these, NULL means as the profile has it
+    Column("caller_format", Text),
+    Column("identity", Text),
+    Column("from_shows", Text),
+    Column("trusts", Text),                                # JSON list
 )
 
 groups = Table(

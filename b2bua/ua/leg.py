@@ -225,6 +225,11 @@ class OutgoingLeg(Leg):
             self.agent.perform(self.session.hang_up(self.agent.now()))      # no retry comes: it can forget the INVITE
         super().notify(event)
 
+    @property
+    def unheard_since(self) -> float | None:
+        """Since when the INVITE waits for a sign of life; None when the other side gave one, or there is no hope."""
+        return self.session.unheard_since if self.end is None else None
+
     def _answer_challenge(self, response: Response) -> bool:
         if self.credentials is None or response.status not in (401, 407) or self.end is not None:
             return False

@@ -90,10 +90,12 @@ class Registrar:
         self._held_until: list[float] = []
         self._hosts: set[str] = set()
         self._hosts_until = 0.0
+        self._fixed = _fixed_hosts(directory)
 
     def use(self, directory: Directory) -> None:
         """Another snapshot: extensions that are gone lose their bindings; a lower limit holds for new ones."""
         self._directory = directory
+        self._fixed = _fixed_hosts(directory)
         kept = directory.extension
         self._bindings = {key: bindings for key, bindings in self._bindings.items() if key in kept}
         for key, bindings in self._bindings.items():
@@ -124,9 +126,9 @@ class Registrar:
         return Challenge(self._digest.challenges(source, now, stale=stale))
 
     def knows(self, host: str, now: float) -> bool:
-        """Whether a registered phone is at this source address."""
+        """Whether a phone is at this source address: a registered one, or one of a fixed address."""
         if now >= self._hosts_until:
-            self._hosts = {binding.flow.remote.host for _, binding in self._live(now)}
+            self._hosts = {binding.flow.remote.host for _, binding in self._live(now)} | self._fixed
             self._hosts_until = now + HOSTS_KEPT
         return host in self._hosts
 
@@ -307,3 +309,15 @@ def _restored(stored: StoredBinding, now: float, flow_to: FlowTo) -> Binding | N
         )
     except (ParseError, ValueError, KeyError, TypeError):
         return None
+
+
+def _fixed_hosts(directory: Directory) -> set[str]:
+    """Of the phones that never register; a name among them is no source address, and matches none."""
+    hosts = set()
+    for extension in directory.extensions:
+        if extension.address is not None:
+            try:
+                hosts.add(Uri.parse(extension.address).host)
+            except ParseError:
+                log.warning("bad address", extra={"client": extension.client, "extension": extension.number})
+    return hosts

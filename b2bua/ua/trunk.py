@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import Final, Protocol
 
@@ -31,8 +31,11 @@ from b2bua.sip.uri import Uri
 PING_EVERY: Final = 30.0                # seconds between two OPTIONS; ±10 %
 PING_WHEN_DOWN: Final = 10.0            # after one that got no answer
 RESOLVE_EVERY: Final = 60.0             # the resolver's cache knows the TTL; this is only how often it is asked
+SETTLED: Final = 300.0                  # a registration is left alone for so long, however the name's addresses change
 ADDRESS_KEPT: Final = 3600.0            # a name that shows other addresses each time keeps those that it showed lately
 FAULT_PAUSE: Final = 30.0
+SERVER_DOUBT: Final = 300.0             # the same for one server of a trunk that has others
+DOUBT: Final = 30.0                     # a trunk that gave a call no answer is tried after the others for so long
 MAX_PINGED: Final = 4                   # addresses of one trunk
 
 log = logging.getLogger(__name__)
@@ -78,6 +81,13 @@ class TrunkLine:
         # The user part of our Contact there: the operator sends our calls to it, so it must not be guessable.
         self.token = f"t{random.getrandbits(96):024x}"
         self.targets: list[Target] = []             # where calls go out, the best first
+        self.routes: tuple[str, ...] = ()           # Route values of calls that go out: the registrar's Service-Route
+        self._edge: list[Target] = []               # where the first of these leads
+        self._registrar: Target | None = None       # which server answered our last REGISTER, and when
+        self._registered_at = 0.0
+        self._silent: frozenset[Target] = frozenset()       # servers that did not answer the last ping
+        self._failed: dict[Target, float] = {}      # servers that failed a call, and until when that counts
+        self._doubted_until = 0.0
         self._up = False
         self._detail = "not tried yet"
         self._until: float | None = None            # of the registration
@@ -107,9 +117,32 @@ class TrunkLine:
     def up(self) -> bool:
         return self._up and (self._until is None or self._requester.now() < self._until)
 
+    @property
+    def promising(self) -> bool:
+        """Up, and no call lately went without an answer: a server that answers OPTIONS may yet place no call."""
+        return self.up and self._requester.now() >= self._doubted_until
+
+    def ways_out(self) -> list[Flow]:
+        """For a call, the best first. A Service-Route is the way that the registrar wants (RFC 3608 §6.1)."""
+        now = self._requester.now()
+        targets = sorted(self._edge or self.targets, key=lambda target: self._failed.get(target, now) > now)
+        ways = (self._requester.flow_to(*target) for target in targets)
+        return [way for way in ways if way is not None]
+
+    def failed(self, target: Target) -> None:
+        """It gave a call no answer, or a 503 (RFC 3263 §4.3): for a while calls try others first."""
+        now = self._requester.now()
+        self._failed = {other: until for other, until in self._failed.items() if until > now}
+        self._failed[target] = now + SERVER_DOUBT
+
+    def doubt(self) -> None:
+        """None of its servers took a call."""
+        self._doubted_until = self._requester.now() + DOUBT
+
     def state(self, now: float) -> TrunkState:
         left = f" for {self._until - now:.0f} s" if self._until is not None and self._until > now else ""
-        return TrunkState(self.trunk.client, self.trunk.name, self.up, self._detail + left)
+        doubt = "a call failed there lately; " if now < self._doubted_until else ""
+        return TrunkState(self.trunk.client, self.trunk.name, self.up, doubt + self._detail + left)
 
     def stop(self) -> None:
         """Unregister and end."""
@@ -132,11 +165,20 @@ class TrunkLine:
         registrar = Uri.sip("", self.domain)
         machine = Registration(Account(registrar, self.aor), self._contact(), self.digest, self._random)
         await self._perform(machine.start(self._requester.now()), machine)
-        while not await self._stopped_within((machine.next_timeout or 0.0) - self._requester.now()):
+        while not await self._stopped_within(min(self._left_of(machine), RESOLVE_EVERY)):
             await self._resolve()
             machine.contact = self._contact()
-            await self._perform(machine.handle_timeout(self._requester.now()), machine)
+            now = self._requester.now()
+            await self._perform(machine.refresh(now) if self._moved(now) else machine.handle_timeout(now), machine)
         await self._perform(machine.stop(self._requester.now()), machine)
+
+    def _left_of(self, machine: Registration) -> float:
+        return (machine.next_timeout or 0.0) - self._requester.now()
+
+    def _moved(self, now: float) -> bool:
+        """Whether the name no longer leads to where we are registered: calls to us would get lost there."""
+        known = self._registrar in self.targets if self.targets else True
+        return not known and now - self._registered_at >= SETTLED
 
     async def _perform(self, effects: list[RegistrationEffect], machine: Registration) -> None:
         left = deque(effects)
@@ -144,11 +186,13 @@ class TrunkLine:
             match left.popleft():
                 case SendRegister() as register:
                     left += machine.response(await self._send_register(register), self._requester.now())
-                case Registered(until):
+                case Registered(until, routes):
+                    await self._follow(routes)
                     self._set(up=True, detail="registered", until=until)
                 case Failed(reason, _, still_registered) if still_registered:
                     self._set(up=True, detail=f"{reason}, still registered", until=machine.registered_until)
                 case Failed(reason):
+                    await self._follow(())
                     self._set(up=False, detail=reason)
                 case Unregistered():
                     self._set(up=False, detail="unregistered")
@@ -165,9 +209,21 @@ class TrunkLine:
                 call_id=register.call_id, cseq=register.cseq,
             )   # fmt: skip
             if response.status not in (408, 503):
-                self._prefer({target})
+                self._prefer(target)
+                self._registrar, self._registered_at = target, self._requester.now()
                 break
         return response
+
+    async def _follow(self, routes: tuple[str, ...]) -> None:
+        """From now on calls go by these (RFC 3608 §6.1), to the first of them."""
+        edge: list[Target] = []
+        if routes:
+            first = NameAddr.parse(routes[0]).uri
+            wanted = first.transport or self.trunk.transport
+            transport = Transport(wanted) if wanted in Transport.__members__ else self.transport
+            found = await self._resolver.resolve(first.host, first.port, transport)
+            edge = [target for target in found if self._requester.flow_to(*target) is not None]
+        self.routes, self._edge = routes, edge
 
     def _contact(self) -> Uri:
         params = {} if self.transport is Transport.UDP else {"transport": self.transport.value.lower()}
@@ -185,7 +241,8 @@ class TrunkLine:
             if not self.targets:
                 self._set(up=False, detail=self._nowhere)
             else:
-                self._prefer(answered)
+                self._silent = frozenset(self.targets) - answered
+                self.targets.sort(key=lambda target: target in self._silent)
                 self._set(up=bool(answered), detail="answers OPTIONS" if answered else "no answer to OPTIONS")
             pause = (PING_EVERY if answered else PING_WHEN_DOWN) * self._random.uniform(0.9, 1.1)
 
@@ -218,13 +275,14 @@ class TrunkLine:
         self._seen |= {address.host: now for _, address in found}
         self._seen = {host: at for host, at in self._seen.items() if now - at < ADDRESS_KEPT}
         self._sources.learn(self, frozenset(self._seen))
-        if spoken:
+        if spoken and self.trunk.register:          # calls go where we are registered, as long as that is there
             order = {target: place for place, target in enumerate(self.targets)}
             self.targets = sorted(spoken, key=lambda target: order.get(target, len(order)))
+        elif spoken:                                # else in the order that the DNS says, drawn anew each time
+            self.targets = sorted(spoken, key=lambda target: target in self._silent)
 
-    def _prefer(self, good: Iterable[Target]) -> None:
-        good = set(good)
-        self.targets.sort(key=lambda target: target not in good)
+    def _prefer(self, good: Target) -> None:
+        self.targets.sort(key=lambda target: target != good)
 
     def _set(self, *, up: bool, detail: str, until: float | None = None) -> None:
         if up != self.up:

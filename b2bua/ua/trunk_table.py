@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -14,9 +14,11 @@ from b2bua.control import TrunkState
 from b2bua.directory import Directory, Network, Trunk
 from b2bua.net.resolver import Resolver, is_numeric
 from b2bua.numbers import normalise
+from b2bua.routing.trunk_choice import TrunkChoice
 from b2bua.sip.effects import Flow
 from b2bua.sip.grammar import ParseError
 from b2bua.sip.message import Request
+from b2bua.ua.strangers import Somewhere, nearest_match
 from b2bua.ua.trunk import Requester, TrunkLine
 
 MAX_REMEMBERED: Final = 4096            # sources whose networks were looked through
@@ -56,6 +58,14 @@ class Sources:
         self._networks = [(network, other) for network, other in self._networks if other is not line]
         self._in_networks.clear()
 
+    def places(self) -> Iterator[Somewhere]:
+        """All that is known, for who must explain why an address is not among it."""
+        for network, line in self._networks:
+            yield network, line.trunk
+        for host, lines in self._by_host.items():
+            for line in lines:
+                yield ipaddress.ip_network(host.partition("%")[0]), line.trunk
+
     def lines(self, host: str) -> list[TrunkLine]:
         within = self._in_networks.get(host)
         if within is None:
@@ -82,6 +92,7 @@ class TrunkTable:
         self._requester = requester
         self._resolver = resolver
         self._random = random
+        self.choice = TrunkChoice(self.promising, random)
         self._directory = Directory()
         self._sources = Sources()
         self._lines: dict[tuple[ClientId, str], TrunkLine] = {}
@@ -122,10 +133,10 @@ class TrunkTable:
     def line(self, client: ClientId, name: str) -> TrunkLine | None:
         return self._lines.get((client, name))
 
-    def lines_of(self, client: ClientId) -> list[TrunkLine]:
-        """For outgoing calls: those that are up first, else in the order of the directory."""
-        lines = [line for (owner, _), line in self._lines.items() if owner == client]
-        return sorted(lines, key=lambda line: not line.up)
+    def promising(self, trunk: Trunk) -> bool:
+        """Whether an outgoing call can be expected to get through it now."""
+        line = self._lines.get((trunk.client, trunk.name))
+        return line is not None and line.promising
 
     def states(self, now: float) -> list[TrunkState]:
         return [line.state(now) for line in self._lines.values()]
@@ -154,6 +165,15 @@ class TrunkTable:
         else:
             self.counters.matched += 1
         return trunk
+
+    def why_not(self, request: Request, flow: Flow) -> str:
+        """Why a request is no trunk's, for a person; it looks through all trunks."""
+        host, dialled = flow.remote.host, _dialled(request)
+        known = self._sources.lines(host)
+        if known:
+            names = ", ".join(f"{line.trunk.name} ({line.trunk.client})" for line in known)
+            return f"{host} is several clients' trunk ({names}), and none of them has the number {dialled[0][:64]}"
+        return nearest_match(self._directory, list(self._sources.places()), host, dialled)
 
     def _by_number(self, trunks: Sequence[Trunk], request: Request) -> Trunk | None:
         """Clients of one operator share its address: the number that was dialled tells them apart."""

@@ -11,20 +11,27 @@ import pytest
 
 from b2bua.cdr import CallId, ClientId
 from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Number, Trunk
+from b2bua.numbers import NumberFormat
 from b2bua.store import directory as directory_store
 from b2bua.store.bindings import SavedBinding
 from b2bua.store.directory import DirectoryChanged
 from b2bua.store.recordings import RecordingStage
 from b2bua.store.store import open_store
+from b2bua.trunk_profiles import CallerSource, FromShows, Identity
 from tests.support.records import NOON
 
 ACME = ClientId("acme")
-CLIENT = Client(ACME, "Acme", CrmAccount("https://acme.amocrm.ru", "token", patience=1.0, default_user=5))
+CLIENT = Client(ACME, "Acme", CrmAccount("https://acme.amocrm.ru", "token", patience=1.0, default_user=5),
+                caller_id="+74957654321")
 HA1 = {"MD5": "a" * 32, "SHA-256": "b" * 64}
-EXTENSIONS = tuple(Extension(ACME, number, f"acme-{number}", HA1, name=f"Имя {number}") for number in ("101", "102"))
+EXTENSIONS = tuple(Extension(ACME, number, f"acme-{number}", HA1, name=f"Имя {number}", caller_id="+74957654322",
+                             hide_caller_id=number == "102") for number in ("101", "102"))
 TRUNK = Trunk(ACME, "operator", "sip.example.org", networks=(ipaddress.ip_network("192.0.2.0/24"),
                                                             ipaddress.ip_network("2001:db8::/32")), password="p")
-FULL = Directory((CLIENT,), EXTENSIONS, (TRUNK,), (Group(ACME, "600", ("101", "102"), "Sales"),),
+RULED = replace(TRUNK, name="ruled", priority=2, weight=5, prefixes=("+7495", "112"), profile="rpid",
+                number_format=NumberFormat.NATIONAL, caller_format=NumberFormat.PLAIN, identity=Identity.ASSERTED,
+                from_shows=FromShows.NUMBER, trusts=(CallerSource.FROM, CallerSource.ASSERTED))
+FULL = Directory((CLIENT,), EXTENSIONS, (TRUNK, RULED), (Group(ACME, "600", ("101", "102"), "Sales"),),
                  (Number(ACME, "+74957654321", "600", "operator", 20),))
 
 
@@ -41,7 +48,8 @@ async def test_everything_of_a_directory_can_change_at_once(database_url: str) -
     changed = Directory(
         (replace(CLIENT, name="Acme 2", crm=None), Client(ClientId("new"), "New")),
         (replace(first, login=second.login), replace(second, login=first.login)),        # logins change places
-        (replace(TRUNK, name="other"),), (), (replace(FULL.numbers[0], trunk="other", destination="101"),))
+        (replace(TRUNK, name="other"), replace(RULED, profile="plain", number_format=None, trusts=None)), (),
+        (replace(FULL.numbers[0], trunk="other", destination="101"),))
     async with open_store(database_url) as store:
         generation = await store.directory.replace(Directory(), FULL, 0)
         generation = await store.directory.replace(FULL, changed, generation)

@@ -10,7 +10,7 @@ import pytest
 from b2bua.cdr import Direction, Disposition, EndedBy, EndReason
 from b2bua.sip.effects import Address, Transport
 from tests.support.office import DID, OPERATOR, SERVER, Office, open_office
-from tests.support.phone import Answers, Dead, Phone, Rejects, Rings
+from tests.support.phone import Answers, Phone, Rejects, Rings
 
 OUTSIDE = "+79265554433"
 
@@ -97,23 +97,6 @@ async def test_an_outside_number_that_is_busy(office: Office) -> None:
     assert call.status == 486
     record = await office.record()
     assert (record.disposition, record.ended_by) == (Disposition.BUSY, EndedBy.CALLEE)
-
-
-async def test_a_trunk_that_says_nothing_is_given_up_after_timer_b_and_the_next_one_tried(office: Office) -> None:
-    spare = Phone("spare", SERVER, does=Answers(after=1.0), seed=98).on(office.network, Address("10.0.1.2", 5060))
-    second = replace(office.books.directory.trunks[0], name="spare", host="10.0.1.2", networks=())
-    office.change(trunks=(*office.books.directory.trunks, second))
-    await office.pbx.settings_changed()
-    office.trunk.does = Dead()
-    anna = await office.phone("101")
-    await asyncio.sleep(1)
-    call = anna.call(OUTSIDE)
-    await call.answered.wait()
-    call.hang_up()
-    record = await office.record()
-    assert record.trunk == "spare"
-    assert any("no response" in reason or "408" in reason for reason in record.why)
-    spare.close()
 
 
 async def test_the_caller_hangs_up_before_the_outside_answers(office: Office) -> None:

@@ -4,12 +4,14 @@ import asyncio
 import gc
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from b2bua.sip.effects import Address, Transport
 from tests.support.network import Network
-from tests.support.phone import Answers, Behaviour, Phone, Rejects, Rings
+from tests.support.office import SERVER, open_office
+from tests.support.phone import Answers, Behaviour, Dead, Phone, Rejects, Rings
 
 HERE, THERE = Address("10.0.0.1", 5060), Address("10.0.0.2", 5060)
 LINGER = 40.0                             # virtual seconds: longer than any transaction lives
@@ -42,8 +44,38 @@ async def test_an_ended_call_leaves_nothing_behind(does: Behaviour, kind: Transp
     assert alive() - before == Counter()
 
 
-def alive() -> Counter[str]:
-    """Objects of the protocol core, by class; its values, which caches keep on purpose, and its enums left out."""
+@pytest.mark.usefixtures("no_collector")
+async def test_a_call_that_went_on_from_a_silent_trunk_leaves_nothing_behind() -> None:
+    async with open_office() as office:
+        spare = Phone("spare", SERVER, does=Answers(1.0), seed=5).on(office.network, THERE)
+        trunks = office.books.directory.trunks
+        office.change(trunks=(*trunks, replace(trunks[0], name="spare", host=THERE.host, networks=(), priority=1)))
+        await office.pbx.settings_changed()
+        anna = await office.phone("101")
+        counts = []
+        for number in range(1, 5):
+            office.trunk.does = Dead()
+            call = anna.call("+79265554433")
+            await call.answered.wait()
+            call.hang_up()
+            assert (await office.record(number)).trunk == "spare"
+            assert "operator: no response within 5 s" in office.books.records[-1].why
+            office.trunk.does = Answers()
+            await asyncio.sleep(2 * LINGER)                 # and the trunk is no longer doubted
+            del call
+            for phone in (anna, spare, office.trunk):
+                phone.forget()
+            counts.append(alive("b2bua.calls", "b2bua.ua.leg"))
+        for count in counts:
+            del count["_Window"]                            # of a nonce, which is known for its time
+        assert counts[1] == counts[2] == counts[3]
+        spare.close()
+
+
+def alive(*packages: str) -> Counter[str]:
+    """Objects of the protocol core, and of these packages, by class; its values, which caches keep on purpose, and its
+    enums left out."""
     kept = ("b2bua.sip.uri", "b2bua.sip.fields", "b2bua.sip.effects")
     modules = ((type(thing).__qualname__, str(type(thing).__module__)) for thing in gc.get_objects())
-    return Counter(name for name, module in modules if module.startswith("b2bua.sip") and module not in kept)
+    return Counter(name for name, module in modules
+                   if module.startswith(("b2bua.sip", *packages)) and module not in kept)

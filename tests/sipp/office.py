@@ -1,7 +1,8 @@
-"""What the daemon serves in these tests: one client, one trunk, three phones, two numbers."""
+"""What the daemon serves in these tests: one client, three trunks at one address, four phones, three numbers."""
 
 DID = "+74951112233"                      # rings extension 101
 QUICK_DID = "+74951112244"                # the same, for two seconds only
+RPID_DID = "+74951112255"                 # the same, by the trunk that says who calls in Remote-Party-ID
 PASSWORD = "correct-horse-battery"
 OTHER_PASSWORD = "wrong-horse-battery"
 
@@ -14,6 +15,23 @@ name = "Office"
 name = "operator"
 host = "{{trunk}}"
 port = 5060
+priority = 1
+
+[[client.trunk]]
+name = "profile-pai"
+host = "{{trunk}}"
+port = 5060
+profile = "e164-plus-pai"
+caller_id = "{DID}"
+prefixes = ["+44"]
+
+[[client.trunk]]
+name = "profile-rpid"
+host = "{{trunk}}"
+port = 5060
+profile = "rpid"
+caller_id = "{DID}"
+prefixes = ["+49"]
 
 [[client.extension]]
 number = "101"
@@ -27,6 +45,11 @@ password = "{PASSWORD}"
 number = "103"
 password = "{PASSWORD}"
 
+[[client.extension]]
+number = "104"
+password = "{PASSWORD}"
+hide_caller_id = true
+
 [[client.number]]
 number = "{DID}"
 destination = "101"
@@ -35,4 +58,9 @@ destination = "101"
 number = "{QUICK_DID}"
 destination = "101"
 ring_seconds = 2
+
+[[client.number]]
+number = "{RPID_DID}"
+destination = "101"
+trunk = "profile-rpid"
 """

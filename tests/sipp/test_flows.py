@@ -10,7 +10,7 @@ from zlib import crc32
 
 import pytest
 
-from tests.sipp.office import DID, OFFICE, OTHER_PASSWORD, PASSWORD, QUICK_DID
+from tests.sipp.office import DID, OFFICE, OTHER_PASSWORD, PASSWORD, QUICK_DID, RPID_DID
 from tests.support import sipp
 from tests.support.daemon import Addresses, Daemon, running_daemon
 from tests.support.pings import answered_pings
@@ -103,6 +103,29 @@ async def test_a_call_to_the_outside(ends: Ends, flow: str, expected: tuple[obje
     dialled = unique_number(flow)
     await ends.pair(ends.trunk(f"{flow}_uas"), ends.phone("102", f"{flow}_uac", called=dialled))
     assert outcome(ends.daemon.record(dialled=dialled)) == expected
+
+
+@pytest.mark.parametrize(("trunk", "extension", "dialled", "number", "name"), [
+    ("outbound_e164_plus_pai_uas", "102", "810442079460000", "+442079460000", "profile-pai"),
+    ("outbound_rpid_uas", "102", "81049 30 123456", "+4930123456", "profile-rpid"),
+    ("outbound_withheld_uas", "104", "+4930123457", "+4930123457", "profile-rpid"),
+])
+async def test_numbers_and_caller_go_out_as_the_profile_of_the_trunk_says(
+    ends: Ends, trunk: str, extension: str, dialled: str, number: str, name: str
+) -> None:
+    caller = ends.phone(extension, "outbound_answered_uac", called=dialled.replace(" ", ""))
+    await ends.pair(ends.trunk(trunk), caller)
+    record = ends.daemon.record(dialled=number)
+    assert (record["trunk"], record["disposition"]) == (name, "answered")
+
+
+async def test_who_calls_is_read_as_the_profile_of_the_trunk_says(ends: Ends) -> None:
+    await ends.register("101")
+    number = unique_number("rpid")
+    caller = ends.trunk("inbound_rpid_uac", caller=number.removeprefix("+"), called=RPID_DID)
+    await ends.pair(ends.phone("101", "inbound_answered_uas"), caller)
+    record = ends.daemon.record(caller=number)
+    assert (record["trunk"], record["disposition"]) == ("profile-rpid", "answered")
 
 
 async def test_a_call_inside(ends: Ends) -> None:

@@ -18,7 +18,8 @@ from b2bua.crm.port import Contact, CrmWrite, EntityKind, PopUp
 from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Number, Trunk
 from b2bua.media.none import PassThroughPlane
 from b2bua.media.plane import MediaPlane
-from b2bua.net.resolver import DnsResolver, SystemDns
+from b2bua.net.resolver import Answers as DnsAnswers
+from b2bua.net.resolver import DnsResolver, Records
 from b2bua.sip.admission import Verdict
 from b2bua.sip.auth import DigestPolicy, DigestServer, ha1
 from b2bua.sip.core import CoreConfig, UserAgentCore
@@ -91,6 +92,16 @@ class FakeBooks:
 
 
 @dataclass
+class FakeDns:
+    """Knows what a scenario wrote down."""
+
+    records: dict[tuple[str, str], Records] = field(default_factory=dict)
+
+    async def query(self, name: str, kind: str) -> DnsAnswers:
+        return DnsAnswers(self.records.get((name, kind), ()), 30.0)
+
+
+@dataclass
 class Office:
     """What a scenario handles."""
 
@@ -100,6 +111,8 @@ class Office:
     crm: FakeCrm
     books: FakeBooks
     trunk: Phone
+    trunks: TrunkTable
+    dns: FakeDns
     _phones: dict[str, Phone] = field(default_factory=dict)
 
     async def phone(self, number: str, does: Behaviour = Answers(), *, host: str = "") -> Phone:
@@ -172,7 +185,8 @@ async def open_office(
 
         agent = UserAgent(UserAgentCore(CoreConfig(), randomness, admit))
         parts.callback(agent.close)
-        resolver = DnsResolver(SystemDns(), randomness)
+        dns = FakeDns()
+        resolver = DnsResolver(dns, randomness)
         registrar = Registrar(books.directory, DigestServer(DigestPolicy(realm=REALM), b"k" * 32))
         trunks = TrunkTable(agent, resolver, randomness)
         trunks.use(books.directory)
@@ -198,7 +212,7 @@ async def open_office(
         agent.serve(pbx, [network.attach(SERVER, agent)])
         trunk = Phone("operator", SERVER, does=Answers(after=3.0), seed=99).on(network, OPERATOR)
         running = calls.create_task(trunks.run())
-        office = Office(network, pbx, agent, crm, books, trunk)
+        office = Office(network, pbx, agent, crm, books, trunk, trunks, dns)
         try:
             yield office
         finally:

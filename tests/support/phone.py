@@ -52,6 +52,7 @@ class Answers:
 
     after: float = 2.0
     hangs_up_after: float | None = None
+    rings: bool = True                    # else there is a 100 and no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,8 +371,9 @@ class Phone:
         match self.does:
             case Rejects(status=status, after=after):
                 self._later(after, call.reject, status)
-            case Answers(after=after, hangs_up_after=talk):
-                self._ring(call)
+            case Answers(after=after, hangs_up_after=talk, rings=rings):
+                if rings:
+                    self._ring(call)
                 self._later(after, call.answer)
                 if talk is not None:
                     self._later(after + talk, call.hang_up)

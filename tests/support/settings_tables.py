@@ -18,9 +18,11 @@ from pydantic.fields import FieldInfo
 from b2bua.apply_file import ClientEntry, CrmEntry, ExtensionEntry, GroupEntry, NumberEntry, TrunkEntry
 from b2bua.config import Listener, Settings
 from b2bua.faults import model_at
+from b2bua.trunk_profiles import PROFILES
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 _TABLE = re.compile(r"(?s)(<!-- table: ([a-z.]+) -->\n).*?(<!-- end -->)")
+_PROFILES = re.compile(r"(?s)(<!-- profiles -->\n).*?(<!-- end -->)")
 
 APPLY: dict[str, type[BaseModel]] = {
     "client": ClientEntry, "client.crm": CrmEntry, "client.trunk": TrunkEntry, "client.extension": ExtensionEntry,
@@ -68,7 +70,14 @@ def _plain(value: Any) -> Any:
 
 def with_tables(page: str) -> str:
     made = tables()
-    return _TABLE.sub(lambda found: found[1] + made[found[2]] + found[3], page)
+    page = _TABLE.sub(lambda found: found[1] + made[found[2]] + found[3], page)
+    return _PROFILES.sub(lambda found: found[1] + profiles() + found[2], page)
+
+
+def profiles() -> str:
+    rows = ["| profile | operators that want |", "|---|---|"]
+    rows += [f"| `{name}` | {profile.meaning} |" for name, profile in PROFILES.items()]
+    return "\n".join(rows) + "\n"
 
 
 def names_in(page: str) -> Iterator[str]:

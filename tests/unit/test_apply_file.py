@@ -11,7 +11,9 @@ from b2bua.apply_file import Change, difference, merged, read_directory
 from b2bua.cdr import ClientId
 from b2bua.directory import Client, Directory, Extension
 from b2bua.faults import ConfigurationFaults
+from b2bua.numbers import NumberFormat
 from b2bua.sip.auth import ha1
+from b2bua.trunk_profiles import PROFILES, CallerSource
 
 GOOD = """\
 [[client]]
@@ -139,6 +141,45 @@ id = "acme"
         "line 22: client[0].number[1].number: number +74957654321 is there already, in line 18",
         "line 29: client[1].extension[0].login: login 'anna' is in the file already, in line 12",
         "line 31: client[2].id: client 'acme' is in the file already, in line 2",
+    ]
+
+
+def test_a_trunk_takes_its_profile_and_differs_from_it_by_single_rules(tmp_path: Path) -> None:
+    text = GOOD.replace('caller_id = "8 495 765-43-21"', """\
+profile = "rpid"
+number_format = "national"
+trusts = ["p-asserted-identity", "from"]
+priority = 2
+weight = 3
+prefixes = ["+7495", "112"]
+""").replace('name = "Acme"', 'name = "Acme"\ncaller_id = "84950001122"').replace(
+        'crm_user = 77', 'crm_user = 77\ncaller_id = "8 (495) 000-11-33"\nhide_caller_id = true')
+    directory = read(tmp_path, text)
+    trunk = directory.trunk[ACME, "operator"]
+    assert trunk.rules == replace(PROFILES["rpid"], number_format=NumberFormat.NATIONAL,
+                                  trusts=(CallerSource.ASSERTED, CallerSource.FROM))
+    assert (trunk.priority, trunk.weight, trunk.prefixes, trunk.caller_id) == (2, 3, ("+7495", "112"), "")
+    assert directory.client[ACME].caller_id == "+74950001122"
+    anna = directory.extension[ACME, "101"]
+    assert (anna.caller_id, anna.hide_caller_id) == ("+74950001133", True)
+
+
+def test_what_is_wrong_with_a_trunks_rules_is_said_with_its_remedy(tmp_path: Path) -> None:
+    wrong = GOOD.replace("caller_id =", 'profile = "rpdi"\nidentity = "pai"\nprefixes = ["7x"]\nuser =')
+    assert sorted(faults(tmp_path, wrong)) == [
+        "line 12: client[0].trunk[0].profile: there is no profile 'rpdi'. Did you mean `rpid`?",
+        "line 13: client[0].trunk[0].identity: this value is not known. Use 'none', 'p-asserted-identity', "
+        "'p-preferred-identity' or 'remote-party-id' (caller id also in: none, p-asserted-identity, "
+        "p-preferred-identity, remote-party-id).",
+        "line 14: client[0].trunk[0].prefixes[0]: there is something in it that does not belong there. "
+        "Write it another way.",
+    ]
+    assert [fault.partition(". ")[0] for fault in faults(tmp_path, GOOD.replace(
+        'caller_id = "8 495 765-43-21"', 'profile = "registering-8"\ncaller_id = "a, b"\ntrusts = ["from", "from"]'))
+    ] == [
+        "line 12: client[0].trunk[0].profile: trunk 'operator' has no account that From could show",
+        "line 13: client[0].trunk[0].caller_id: 'a, b' is no telephone number",
+        "line 14: client[0].trunk[0].trusts: a header is named twice",
     ]
 
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from b2bua.numbers import is_anonymous, is_short, last_digits, national_digits, normalise, same_number
+from b2bua.numbers import (
+    NumberFormat,
+    is_anonymous,
+    is_short,
+    last_digits,
+    national_digits,
+    normalise,
+    same_number,
+    written,
+)
 
 
 @pytest.mark.parametrize("written", [
@@ -36,6 +45,30 @@ def test_foreign_and_special_numbers(written: str, country: str, expected: str) 
 ])
 def test_what_is_no_outside_number_stays_as_it_is(written: str, expected: str) -> None:
     assert normalise(written, "RU") == expected
+
+
+@pytest.mark.parametrize(("number", "country", "plain", "zeros", "national"), [
+    ("+79265554433", "RU", "79265554433", "0079265554433", "89265554433"),
+    ("+78005553535", "RU", "78005553535", "0078005553535", "88005553535"),
+    ("+442079460000", "RU", "442079460000", "00442079460000", "810442079460000"),
+    ("+442079460000", "GB", "442079460000", "00442079460000", "02079460000"),
+    ("+79265554433", "GB", "79265554433", "0079265554433", "0079265554433"),
+    ("+12015550123", "US", "12015550123", "0012015550123", "2015550123"),
+    ("112", "RU", "112", "112", "112"),
+    ("101", "RU", "101", "101", "101"),
+    ("*77", "RU", "*77", "*77", "*77"),
+    ("0100", "RU", "0100", "0100", "0100"),
+    ("", "RU", "", "", ""),
+    ("+79265554433", "XX", "79265554433", "0079265554433", "79265554433"),
+])
+def test_numbers_go_out_as_the_trunk_wants_them_and_short_ones_as_they_are(
+    number: str, country: str, plain: str, zeros: str, national: str
+) -> None:
+    assert written(number, NumberFormat.E164, country) == number
+    assert written(number, NumberFormat.PLAIN, country) == plain
+    assert written(number, NumberFormat.ZEROS, country) == zeros
+    assert written(number, NumberFormat.NATIONAL, country) == national
+    assert written(number, NumberFormat.DIALLED, country) == number
 
 
 @pytest.mark.parametrize("word", ["anonymous", "Anonymous", "RESTRICTED", "unavailable", "", "  ", "Unknown"])

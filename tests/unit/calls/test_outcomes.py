@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from b2bua.calls.outcomes import best_of, ended_by, nobody_answered, unanswered
+from b2bua.calls.outcomes import Elsewhere, best_of, ended_by, no_way, nobody_answered, not_carried, unanswered
 from b2bua.cdr import Disposition, EndedBy, EndReason
 from b2bua.sip.effects import EndCause, Party
 from b2bua.ua.leg import LegEnd
@@ -36,6 +36,28 @@ def test_every_final_response_means_something_and_passes_on_no_challenge_or_redi
     assert outcome.disposition is not Disposition.ANSWERED
     assert outcome.status >= 400
     assert outcome.status not in (401, 407, 503)
+
+
+@pytest.mark.parametrize(("statuses", "elsewhere"), [
+    ((503,), Elsewhere.TARGET),
+    ((401, 407, 408, *range(500, 503), *range(504, 600)), Elsewhere.TRUNK),
+    ((*range(300, 401), 402, 403, 404, 480, 484, 486, 487, 488, 491, *range(600, 700)), Elsewhere.NO),
+])
+def test_which_failures_another_way_may_mend(statuses: tuple[int, ...], elsewhere: Elsewhere) -> None:
+    assert {unanswered(status).elsewhere for status in statuses} == {elsewhere}
+
+
+@pytest.mark.parametrize("cause", EndCause)
+def test_a_leg_that_just_ended_speaks_for_its_server_when_nothing_came_of_it(cause: EndCause) -> None:
+    nothing = cause in (EndCause.TIMED_OUT, EndCause.TRANSPORT_FAILED)
+    assert not_carried(cause).elsewhere is (Elsewhere.TARGET if nothing else Elsewhere.TRUNK)
+
+
+@pytest.mark.parametrize(("reason", "disposition", "status"), [
+    (EndReason.LIMIT_REACHED, Disposition.REFUSED, 503), (EndReason.NOTHING_TO_RING, Disposition.UNREACHABLE, 480)])
+def test_our_own_no_to_a_trunk(reason: EndReason, disposition: Disposition, status: int) -> None:
+    outcome = no_way(reason)
+    assert (outcome.disposition, outcome.status, outcome.elsewhere) == (disposition, status, Elsewhere.TRUNK)
 
 
 @pytest.mark.parametrize("cause", EndCause)

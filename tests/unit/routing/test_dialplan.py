@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 
 import pytest
 
@@ -8,10 +9,14 @@ from b2bua.cdr import EndReason
 from b2bua.crm.port import Contact, EntityKind
 from b2bua.directory import Directory, Extension
 from b2bua.routing.dialplan import DialTrunk, NoRoute, Plan, RingExtensions, find_did, plan_from_extension, plan_inbound
+from b2bua.routing.trunk_choice import TrunkChoice
 from tests.support.office import ACME, DID, directory
 
 OFFICE = directory()
 NUMBER = OFFICE.numbers[0]
+
+
+CHOICE = TrunkChoice(lambda trunk: True, Random(1))
 
 
 def everybody(extension: Extension) -> bool:
@@ -86,7 +91,7 @@ def test_a_did_bound_to_another_trunk_is_not_this_ones() -> None:
     [("89265554433", "+79265554433"), ("+79265554433", "+79265554433"), ("112", "112"), ("8005553535", "+78005553535")],
 )
 def test_outside_numbers_go_out_by_the_trunk_in_e164_and_short_ones_as_they_are(dialled: str, number: str) -> None:
-    plan = plan_from_extension(OFFICE, OFFICE.extensions[0], dialled, "RU", everybody)
+    plan = plan_from_extension(OFFICE, OFFICE.extensions[0], dialled, "RU", everybody, CHOICE)
     assert isinstance(plan, Plan)
     assert plan.outside
     (step,) = plan.steps
@@ -94,14 +99,22 @@ def test_outside_numbers_go_out_by_the_trunk_in_e164_and_short_ones_as_they_are(
     assert step.number == number
 
 
+def test_a_number_that_no_trunk_takes_is_not_allowed() -> None:
+    narrow = replace(OFFICE, trunks=(replace(OFFICE.trunks[0], prefixes=("+7",)),))
+    plan = plan_from_extension(narrow, OFFICE.extensions[0], "810442079460000", "RU", everybody, CHOICE)
+    assert plan == NoRoute(404, EndReason.NOT_ALLOWED,
+                           "no trunk may be used for 810442079460000: operator takes only +7")
+
+
 @pytest.mark.parametrize("dialled", ["", "x", "ivan", "1", "+", "7" * 25, "12;34", "１２３"])
 def test_what_is_no_number_goes_nowhere(dialled: str) -> None:
-    plan = plan_from_extension(OFFICE, OFFICE.extensions[0], dialled, "RU", everybody)
+    plan = plan_from_extension(OFFICE, OFFICE.extensions[0], dialled, "RU", everybody, CHOICE)
     assert isinstance(plan, NoRoute)
     assert plan.status == 404
 
 
 def test_without_a_trunk_only_colleagues_can_be_called() -> None:
     inside = Directory(OFFICE.clients, OFFICE.extensions)
-    assert isinstance(plan_from_extension(inside, OFFICE.extensions[0], "89265554433", "RU", everybody), NoRoute)
-    assert rung(plan_from_extension(inside, OFFICE.extensions[0], "103", "RU", everybody)) == [["103"]]
+    anna = OFFICE.extensions[0]
+    assert isinstance(plan_from_extension(inside, anna, "89265554433", "RU", everybody, CHOICE), NoRoute)
+    assert rung(plan_from_extension(inside, anna, "103", "RU", everybody, CHOICE)) == [["103"]]

@@ -1029,6 +1029,24 @@ def test_a_rejected_call_is_tried_again_with_credentials() -> None:
     assert caller.state is State.CONFIRMED
 
 
+def test_since_when_an_invite_waits_for_a_sign_of_life_is_known() -> None:
+    wire = Wire()
+    caller = wire.call()
+    began = wire.now
+    assert caller.unheard_since == began
+    wire.settle()                                               # a 100 is one
+    assert caller.unheard_since is None
+    wire.run(began + 3)
+    challenge = [("WWW-Authenticate", 'Digest realm="x", nonce="y"')]
+    wire.do(wire.callee, wire.callee.last(IncomingInvite).session.reject(401, wire.now, headers=challenge))
+    wire.settle()
+    asked_again = wire.now
+    wire.do(wire.caller, wire.caller.core.retry(caller, [("Authorization", "Digest ...")], asked_again)[1])
+    assert caller.unheard_since == asked_again
+    callee = rings(wire)
+    assert (caller.unheard_since, callee.unheard_since) == (None, None)
+
+
 def test_a_call_hung_up_after_its_refusal_is_not_tried_again() -> None:
     wire = Wire()
     caller = wire.call()

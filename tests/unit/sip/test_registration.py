@@ -92,6 +92,34 @@ def test_the_granted_time_is_read_where_registrars_write_it(headers: list[tuple[
     assert registration.response(answer(200, *headers), 0.0) == [Registered(granted)]
 
 
+@pytest.mark.parametrize(("routes", "followed"), [
+    ((), ()),
+    (("<sip:edge.test;lr>, <sip:core.test;lr>",), ("<sip:edge.test;lr>", "<sip:core.test;lr>")),
+    (("<sip:edge.test;lr>", "<sips:core.test;lr>"), ("<sip:edge.test;lr>", "<sips:core.test;lr>")),
+    (("<sip:strict.test>",), ()),
+    (("<sip:edge.test;lr>, <sip:strict.test>",), ()),
+    (("<tel:+7495>",), ()),
+    (("garbage <",), ()),
+    (tuple(f"<sip:{n}.test;lr>" for n in range(9)), ()),
+    ((", ".join(f"<sip:{n}.test;lr>" for n in range(200)),), ()),
+])
+def test_the_registrars_service_route_is_followed_where_it_can_be(
+    routes: tuple[str, ...], followed: tuple[str, ...]
+) -> None:
+    registration = machine()
+    registration.start(0.0)
+    ok = answer(200, ("Expires", "90"), *(("Service-Route", route) for route in routes))
+    assert registration.response(ok, 0.0) == [Registered(90.0, followed)]
+
+
+def test_a_registration_is_refreshed_before_its_time_when_the_registrar_has_moved() -> None:
+    registration = in_state(State.REGISTERED)
+    assert isinstance(only(registration.refresh(100.0)), SendRegister)
+    assert registration.refresh(101.0) == []                     # one at a time
+    waiting = in_state(State.WAITING)
+    assert waiting.refresh(0.1) == []                            # a registrar that said no is not pressed
+
+
 @pytest.mark.parametrize("granted", [1, 20, 60, 600, 3600])
 @pytest.mark.parametrize("seed", range(5))
 def test_the_refresh_comes_before_the_end_and_not_at_once(granted: int, seed: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -221,6 +222,15 @@ def test_the_address_of_a_registered_phone_is_known_within_seconds() -> None:
     Phone().register(office, 0.0)
     assert office.knows(PHONE.remote.host, 60.0)
     assert not office.knows("198.51.100.66", 60.0)
+
+
+def test_a_phone_of_a_fixed_address_is_known_without_registering() -> None:
+    fixed = [replace(extension(number), address=address) for number, address in (
+        ("7", "sip:7@192.0.2.77:5070"), ("8", "sip:8@desk.example"), ("9", "sip:"))]
+    office = registrar(Directory(extensions=tuple(fixed[:1])))
+    assert office.knows("192.0.2.77", 0.0)
+    office.use(Directory(extensions=tuple(fixed[1:])))
+    assert not office.knows("192.0.2.77", 60.0)
 
 
 def test_only_the_answer_to_a_challenge_of_ours_gets_past_the_door() -> None:

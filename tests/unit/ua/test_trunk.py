@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -35,6 +36,7 @@ class FakeAgent:
     def __init__(self) -> None:
         self.answer: Answer = lambda method, remote, headers: 200
         self.sent: list[tuple[float, str, str, Address, Headers]] = []
+        self.route = ""
 
     async def request(
         self,
@@ -53,8 +55,10 @@ class FakeAgent:
         self.sent.append((self.now(), method, str(uri), remote, fields))
         status = self.answer(method, remote, fields)
         await asyncio.sleep(32.0 if status == 408 else 0.01)
-        challenge = [("WWW-Authenticate", 'Digest realm="o", nonce="1", qop="auth"')] if status == 401 else []
-        return Response(status, None, Headers(challenge))
+        said = [("WWW-Authenticate", 'Digest realm="o", nonce="1", qop="auth"')] if status == 401 else []
+        if self.route and status == 200 and method == "REGISTER":
+            said = [("Service-Route", self.route)]
+        return Response(status, None, Headers(said))
 
     def flow_to(self, transport: Transport, remote: Address) -> Flow | None:
         return Flow(transport, HERE, remote) if transport in (Transport.UDP, Transport.TCP) else None
@@ -174,6 +178,66 @@ def test_the_second_address_registers_where_the_first_is_silent() -> None:
     on_virtual_time(story)
 
 
+def test_a_registrar_that_moves_is_followed_though_the_registration_lasts() -> None:
+    async def story() -> None:
+        async with running(REGISTERED) as lab:
+            await asyncio.sleep(200)
+            lab.resolver.hosts["operator.test"] = [SECOND]
+            await asyncio.sleep(70)
+            line = lab.table.line(A, "main")
+            assert line is not None
+            assert [flow.remote for flow in line.ways_out()] == [SECOND]      # calls follow within a minute
+            assert lab.agent.methods() == ["REGISTER"]                        # names that change all the time do not
+            await asyncio.sleep(120)                                          # make us register all the time
+            assert [(sent[1], sent[3]) for sent in lab.agent.sent] == [("REGISTER", FIRST), ("REGISTER", SECOND)]
+
+    on_virtual_time(story)
+
+
+def test_calls_go_to_the_first_of_the_service_route_while_there_is_one() -> None:
+    async def story() -> None:
+        async with running(REGISTERED) as lab:
+            lab.resolver.hosts["edge.test"] = [SECOND]
+            lab.agent.route = "<sip:edge.test;lr>"
+            await asyncio.sleep(1)
+            line = lab.table.line(A, "main")
+            assert line is not None
+            assert (line.routes, [flow.remote for flow in line.ways_out()]) == (("<sip:edge.test;lr>",), [SECOND])
+            lab.agent.route = ""
+            await asyncio.sleep(3600)
+            assert (line.routes, [flow.remote for flow in line.ways_out()]) == ((), [FIRST])
+            lab.agent.route = "<sip:edge.test;lr>"
+            await asyncio.sleep(3600)
+            assert line.routes
+            lab.agent.answer = lambda method, remote, headers: 403
+            await asyncio.sleep(3600)
+            assert (line.up, line.routes) == (False, ())        # it was the registration's
+
+    on_virtual_time(story)
+
+
+def test_a_server_that_gave_a_call_no_answer_is_tried_after_the_others_for_a_while() -> None:
+    async def story() -> None:
+        two = Trunk(A, "main", "two.test")
+        async with running(two) as lab:
+            await asyncio.sleep(1)
+            line = lab.table.line(A, "main")
+            assert line is not None
+            assert lab.table.promising(two)
+            line.failed((Transport.UDP, FIRST))
+            assert [flow.remote for flow in line.ways_out()] == [SECOND, FIRST]
+            assert lab.table.promising(two)                                   # the other one may do
+            line.doubt()
+            assert (line.up, lab.table.promising(two)) == (True, False)
+            assert lab.states() == {"main": (True, "a call failed there lately; answers OPTIONS")}
+            await asyncio.sleep(31)
+            assert lab.table.promising(two)
+            await asyncio.sleep(270)
+            assert [flow.remote for flow in line.ways_out()] == [FIRST, SECOND]
+
+    on_virtual_time(story)
+
+
 @pytest.mark.parametrize(("status", "up"), [(200, True), (404, True), (401, True), (503, False), (408, False)])
 def test_a_trunk_by_address_is_up_when_anything_answers_its_pings(status: int, up: bool) -> None:
     async def story() -> None:
@@ -199,6 +263,25 @@ def test_pings_find_out_what_is_alive_and_calls_go_there_first() -> None:
             await asyncio.sleep(120)
             assert [address for _, address in line.targets] == [FIRST, SECOND]
             assert line.up
+
+    on_virtual_time(story)
+
+
+def test_servers_are_tried_in_the_order_of_the_dns_again_once_they_are_back() -> None:
+    async def story() -> None:
+        async with running(Trunk(A, "main", "two.test")) as lab:
+            dead: Address | None = FIRST
+            lab.agent.answer = lambda method, remote, headers: 408 if remote == dead else 200
+            await asyncio.sleep(40)
+            line = lab.table.line(A, "main")
+            assert line is not None
+            assert [flow.remote for flow in line.ways_out()] == [SECOND, FIRST]
+            dead = None
+            await asyncio.sleep(120)
+            assert [flow.remote for flow in line.ways_out()] == [FIRST, SECOND]
+            lab.resolver.hosts["two.test"].reverse()            # the lottery of SRV weights drew again
+            await asyncio.sleep(120)
+            assert [flow.remote for flow in line.ways_out()] == [SECOND, FIRST]
 
     on_virtual_time(story)
 
@@ -316,6 +399,10 @@ def test_clients_of_one_operator_are_told_apart_by_the_number_dialled() -> None:
         assert lab.table.match(*incoming("+74954445566", uri_user="s")) == theirs          # the number is in To
         assert lab.table.match(*incoming("+74957778899")) is None
         assert lab.table.counters.ambiguous == 1
+        assert lab.table.why_not(*incoming("+74957778899")) == (
+            "198.51.100.1 is several clients' trunk (main (a), main (b)), and none of them has the number +74957778899")
+        assert lab.table.why_not(*incoming("+74951112233", Address("198.51.100.3", 5060))) == (
+            "number +74951112233 belongs to a, whose main (a) has 198.51.100.1; the call came from 198.51.100.3")
 
     on_virtual_time(story)
 
@@ -344,10 +431,12 @@ def test_a_call_to_our_registered_contact_is_that_trunks_from_wherever_it_comes(
 
 def test_outgoing_calls_prefer_a_trunk_that_is_up() -> None:
     async def story() -> None:
-        async with running(Trunk(A, "dead", "operator.test"), Trunk(A, "alive", "198.51.100.2")) as lab:
+        dead, alive = Trunk(A, "dead", "operator.test"), Trunk(A, "alive", "198.51.100.2")
+        async with running(dead, alive) as lab:
             lab.agent.answer = lambda method, remote, headers: 408 if remote == FIRST else 200
             await asyncio.sleep(40)
-            assert [line.trunk.name for line in lab.table.lines_of(A)] == ["alive", "dead"]
-            assert lab.table.lines_of(B) == []
+            assert [lab.table.promising(trunk) for trunk in (dead, alive, replace(dead, client=B))] == [
+                False, True, False]
+            assert [trunk.name for trunk in lab.table.choice.order((dead, alive), "+7495").trunks] == ["alive", "dead"]
 
     on_virtual_time(story)
