@@ -247,7 +247,7 @@ class TrunkLine:
             pause = (PING_EVERY if answered else PING_WHEN_DOWN) * self._random.uniform(0.9, 1.1)
 
     async def _ping_all(self) -> set[Target]:
-        """No TaskGroup, which would be the house's way: one that fails leaves its task, in CPython before 3.11.5, with a
+        """No TaskGroup, the way of the house: one that fails leaves its task, in CPython before 3.11.5, with a
         cancellation that nobody asked for, and each time-out of that task broken from then on."""
         targets = self.targets[:MAX_PINGED]
         alive = await asyncio.gather(*map(self._ping, targets), return_exceptions=True)
