@@ -207,10 +207,7 @@ class Headers:
         self.understood = {}
 
     def _index(self) -> dict[str, str]:
-        first: dict[str, str] = {}
-        for name, value in self._fields:
-            first.setdefault(name, value)
-        self._first = first
+        first = self._first = dict(reversed(self._fields))      # of equal names the last one stays: here the first
         return first
 
     def _spellings(self, name: str) -> list[str]:
