@@ -26,6 +26,7 @@ ATTEMPTS = 5                           # when somebody else changes the director
 Short = Annotated[str, Field(pattern=r"^[0-9*#]{1,12}$")]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+FilePath = Annotated[str, Field(max_length=1000, pattern=r"^(/[^\x00-\x1f\x7f]*)?$")]      # absolute, on the server
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 
 
@@ -59,7 +60,7 @@ class TrunkEntry(Entry):
     name: Word = Field(description="its name: letters, digits, . _ -")
     host: str = Field(description="the operator's server, name or address", pattern=r"^[A-Za-z0-9.:_-]{1,255}$")
     port: int | None = Field(default=None, ge=1, le=65535, description="its port; default: as DNS says (RFC 3263)")
-    transport: Literal["udp", "tcp"] = Field(default="udp", description="how it is reached")
+    transport: Literal["udp", "tcp", "tls"] = Field(default="udp", description="how it is reached")
     networks: tuple[Network, ...] = Field(default=(), description="whence its calls come, beside `host`")
     register_: bool = Field(default=False, alias="register", description="register there, with `user` and `password`")
     user: Text = Field(default="", description="our user name there")
@@ -68,6 +69,11 @@ class TrunkEntry(Entry):
     caller_id: Text = Field(default="", description="number that outgoing calls show; default: the extension's own")
     country: Country | None = Field(default=None, description="how national numbers are read; default: the client's")
     max_calls: int = Field(default=100, ge=1, le=100_000, description="calls at once on this line")
+    ca_file: FilePath = Field(default="",
+        description="tls: certificates of who vouches for the operator's, PEM; default: the system's authorities")
+    certificate: FilePath = Field(default="",
+        description="tls: our certificate, PEM, for operators that demand one")
+    certificate_key: FilePath = Field(default="", description="tls: the private key of `certificate`, PEM")
 
 
 class ExtensionEntry(Entry):
@@ -264,7 +270,8 @@ def _trunk(client: ClientId, entry: TrunkEntry, country: str) -> Trunk:
     country = entry.country or country
     return Trunk(client, entry.name, entry.host, entry.port, entry.transport.upper(), entry.networks, entry.register_,
                  entry.user, entry.password.get_secret_value(), entry.domain,
-                 normalise(entry.caller_id, country) if entry.caller_id else "", country, entry.max_calls)
+                 normalise(entry.caller_id, country) if entry.caller_id else "", country, entry.max_calls,
+                 entry.ca_file, entry.certificate, entry.certificate_key)
 
 
 def _extension(client: ClientId, entry: ExtensionEntry, login: str, realm: str) -> Extension:
@@ -303,6 +310,13 @@ class _Review:
         if trunk.register_ and not (trunk.user and trunk.password.get_secret_value()):
             self._fault((*at, "register"), f"trunk {trunk.name!r} cannot register without credentials",
                         "Add `user` and `password`, as the operator gave them.")
+        for name in ("ca_file", "certificate", "certificate_key"):
+            if getattr(trunk, name) and trunk.transport != "tls":
+                self._fault((*at, name), f"trunk {trunk.name!r} does not go by TLS, so `{name}` would be without use",
+                            'Say `transport = "tls"`, or take it out.')
+        if bool(trunk.certificate) != bool(trunk.certificate_key):
+            self._fault((*at, "certificate_key" if trunk.certificate_key else "certificate"),
+                        f"trunk {trunk.name!r} has only one of certificate and key", "Name both files, or neither.")
 
     def _extension(self, client: ClientEntry, extension: ExtensionEntry, at: Location) -> None:
         login = login_of(client, extension)

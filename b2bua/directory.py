@@ -47,6 +47,9 @@ class Trunk:
     caller_id: str = ""                      # outgoing calls show this number; "" shows the extension's own
     country: str = "RU"                      # how national numbers are read (ISO 3166)
     max_calls: int = 100
+    ca_file: str = ""                        # TLS: who vouches for the operator; "" the system's authorities
+    certificate: str = ""                    # TLS: what we show there when asked (files of the server's)
+    certificate_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

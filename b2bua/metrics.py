@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from b2bua.cdr import Direction
 from b2bua.crm.lookup import LookupCounts
 from b2bua.crm.outbox import OutboxCounts
-from b2bua.net.tcp import TcpCounters
+from b2bua.net.streams import StreamCounters
 from b2bua.net.udp import UdpCounters
 from b2bua.sip.stack import Counters as CoreCounters
 from b2bua.sip.transaction_table import Counters as TransactionCounters
@@ -84,8 +84,9 @@ class Figures:
     transactions: TransactionCounters
     live_sessions: int
     live_transactions: int
-    transports: Sequence[tuple[str, UdpCounters | TcpCounters]]
+    transports: Sequence[tuple[str, UdpCounters | StreamCounters]]
     registrar: RegistrarCounters
+    certificates: Mapping[str, float]  # file -> when its certificate ends, in seconds since 1970
     registered_phones: int
     trunks_up: int
     trunks_down: int
@@ -210,11 +211,13 @@ def _of_sip(figures: Figures) -> Iterator[Metric]:
         "unsendable": agent.unsendable, "fault": agent.faults})
     yield _counters("transport_events", "What the SIP sockets saw.", ("transport", "event"),
                     _by_transport(figures.transports))
+    yield _gauges("certificate_expiry_timestamp_seconds", "When the certificates that we show end.", "file",
+                  figures.certificates)
     yield _gauge("sip_sessions", "INVITE sessions alive, two a call.", figures.live_sessions)
     yield _gauge("sip_transactions", "SIP transactions alive, those that linger among them.", figures.live_transactions)
 
 
-def _by_transport(transports: Sequence[tuple[str, UdpCounters | TcpCounters]]) -> Mapping[tuple[str, str], int]:
+def _by_transport(transports: Sequence[tuple[str, UdpCounters | StreamCounters]]) -> Mapping[tuple[str, str], int]:
     events: Counter[tuple[str, str]] = Counter()
     for transport, counters in transports:
         for event, count in asdict(counters).items():
@@ -287,7 +290,7 @@ def _gauge(name: str, meaning: str, value: float) -> Metric:
     return GaugeMetricFamily(PREFIX + name, meaning, value=value)
 
 
-def _gauges(name: str, meaning: str, label: str, values: Mapping[str, int]) -> Metric:
+def _gauges(name: str, meaning: str, label: str, values: Mapping[str, float]) -> Metric:
     family = GaugeMetricFamily(PREFIX + name, meaning, labels=(label,))
     for labelled, value in values.items():
         family.add_metric((labelled,), value)

@@ -12,7 +12,7 @@ from b2bua.directory import Extension
 from b2bua.net.resolver import Resolver
 from b2bua.routing.dialplan import DialTrunk, RingExtensions, Step
 from b2bua.sip.core import OutgoingInvite
-from b2bua.sip.effects import Flow, Transport
+from b2bua.sip.effects import Flow, TlsPeer, Transport
 from b2bua.sip.fields import NameAddr
 from b2bua.sip.uri import Uri
 from b2bua.ua.agent import UserAgent
@@ -55,9 +55,10 @@ class StepDialler:
             bindings = self._registrar.lookup(_key(extension), self._agent.now())
             return [(binding.uri, binding.reach) for binding in bindings]
         uri = Uri.parse(extension.address)
-        transport = Transport(uri.transport.upper()) if uri.transport else None
-        for found, remote in await self._resolver.resolve(uri.host, uri.port, transport):
-            flow = self._agent.flow_to(found, remote)
+        secure = uri.scheme == "sips"
+        transport = Transport(uri.transport) if uri.transport and not secure else None
+        for found, remote in await self._resolver.resolve(uri.host, uri.port, transport, secure=secure):
+            flow = self._agent.flow_to(found, remote, TlsPeer((uri.host,)))
             if flow is not None:
                 return [(uri, flow)]
         return []
@@ -100,8 +101,10 @@ class StepDialler:
         return (Branch(leg, None),)
 
     def _way_out(self, line: TrunkLine | None) -> Flow | None:
-        for transport, remote in line.targets if line is not None else ():
-            flow = self._agent.flow_to(transport, remote)
+        if line is None:
+            return None
+        for transport, remote in line.targets:
+            flow = self._agent.flow_to(transport, remote, line.peer)
             if flow is not None:
                 return flow
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from b2bua.sip.effects import Address, Flow
+from b2bua.sip.effects import Address, Flow, Transport
 from b2bua.sip.fields import NameAddr
 from b2bua.sip.grammar import ParseError
 from b2bua.sip.message import Request
@@ -49,9 +49,15 @@ class Binding:
     @property
     def reach(self) -> Flow:
         """How a request gets there: straight to the contact where that is open, else the way it came."""
-        if self.behind_nat or self.flow.connection:
+        if self.bound_to_flow or self.flow.connection:
             return self.flow
         return self.flow._replace(remote=_contact_address(self.uri, self.flow))
+
+    @property
+    def bound_to_flow(self) -> bool:
+        """Whether there is no other way to it than the one by which it registered: through a NAT, or by TLS, where a
+        phone has no name that it could prove to whom connects to it."""
+        return self.behind_nat or self.flow.transport not in (Transport.UDP, Transport.TCP)
 
     def contact(self, now: float) -> str:
         """Its Contact value in a 200."""
@@ -94,9 +100,9 @@ class Bindings:
             self._bindings.append(binding)
 
     def drop_connection(self, flow: Flow) -> None:
-        """A stream connection is gone; without it a phone behind a NAT is out of reach (RFC 5626 §6), any other is
-        called where its contact says."""
-        reachable = [b for b in self._bindings if b.flow != flow or not b.behind_nat]
+        """A stream connection is gone; without it a phone that is bound to it is out of reach (RFC 5626 §6), any other
+        is called where its contact says."""
+        reachable = [b for b in self._bindings if b.flow != flow or not b.bound_to_flow]
         self._bindings = [_reconnecting(b) if b.flow == flow else b for b in reachable]
 
     def register(self, request: Request, flow: Flow, now: float, policy: BindingPolicy) -> Registered | Refused:
@@ -164,6 +170,8 @@ def _wanted(contact: NameAddr, request: Request, flow: Flow, now: float, policy:
     uri = contact.uri
     if not uri.is_sip or not uri.host or len(str(uri)) > MAX_CONTACT_LENGTH:
         return Refused(400, "Contact Cannot Be Called")
+    if uri.scheme == "sips" and not flow.transport.secure:
+        return Refused(400, "SIPS Contact Needs TLS")           # RFC 5630 §5.1.1
     asked = _asked_expiry(contact, request, policy)
     # Deviation: the RFC lets a registrar refuse as too brief only what is under an hour; ours has its own minimum.
     if 0 < asked < policy.min_expires:

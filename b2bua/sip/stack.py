@@ -191,6 +191,8 @@ class Stack:
 
 
 def contact_of(flow: Flow, user: str, *, secure: bool = False) -> str:
-    """Our Contact as header text: where the peer's requests reach us on this flow."""
-    params = {} if flow.transport is Transport.UDP else {"transport": flow.transport.value.lower()}
+    """Our Contact as header text: where the peer's requests reach us on this flow. A sips URI says TLS by itself
+    (RFC 5630 §3.1.3)."""
+    implied = flow.transport is (Transport.TLS if secure else Transport.UDP)
+    params = {} if implied else {"transport": flow.transport.value.lower()}
     return f"<{Uri('sips' if secure else 'sip', user, flow.local.host, flow.local.port, params)}>"

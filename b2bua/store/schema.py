@@ -185,6 +185,9 @@ trunks = Table(
     Column("caller_id", Text, nullable=False),
     Column("country", String(2), nullable=False),
     Column("max_calls", Integer, nullable=False),
+    Column("ca_file", Text, nullable=False, server_default=""),            # paths on the server
+    Column("certificate", Text, nullable=False, server_default=""),
+    Column("certificate_key", Text, nullable=False, server_default=""),
 )
 
 groups = Table(

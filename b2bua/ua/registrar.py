@@ -242,7 +242,7 @@ class Registrar:
         return tuple(
             StoredBinding(client, number, str(binding.uri), binding.expires_at - now, _payload(binding, now))
             for (client, number), binding in self._live(now)
-            if not (binding.behind_nat and binding.flow.transport.reliable)
+            if not (binding.bound_to_flow and binding.flow.transport.reliable)
         )
 
     def restore(self, stored: Iterable[StoredBinding], now: float, flow_to: FlowTo) -> int:

@@ -220,6 +220,27 @@ def test_a_lost_connection_forgets_the_phone_behind_a_nat_and_redials_the_open_o
     ]
 
 
+@pytest.mark.parametrize("contact", ["<sips:101@192.0.2.7:5061>", "<sip:101@192.0.2.7:5061;transport=tls>"])
+def test_by_tls_a_phone_is_its_connection(contact: str) -> None:
+    tls = TCP._replace(transport=Transport.TLS)
+    bindings = Bindings(5)
+    do(bindings, register(contact), flow=tls)
+    assert bindings.contacts(0.0)[0].reach == tls
+    bindings.drop_connection(tls)
+    assert bindings.contacts(0.0) == []
+
+
+@pytest.mark.parametrize("transport", list(Transport))
+def test_a_sips_contact_needs_tls(transport: Transport) -> None:
+    answer = Bindings(5).register(
+        register("<sips:101@192.0.2.7>"), TCP._replace(transport=transport), 0.0, BindingPolicy()
+    )
+    if transport.secure:
+        assert isinstance(answer, Registered)
+    else:
+        assert answer == Refused(400, "SIPS Contact Needs TLS")
+
+
 def test_the_contact_of_the_answer_says_what_is_left() -> None:
     bindings = Bindings(5)
     do(bindings, register('<sip:101@192.0.2.7>;expires=100;q=0.7;+sip.instance="<urn:uuid:1>";reg-id=1'))
