@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 
 from b2bua.calls.call import CallInProgress
 from b2bua.calls.display import display_name
@@ -25,6 +26,13 @@ MAX_BRANCHES = 50                          # phones rung by one step
 ANONYMOUS = NameAddr(Uri.parse("sip:anonymous@anonymous.invalid"), "Anonymous")   # RFC 3323 §4.1.1.3
 
 
+@dataclass(frozen=True, slots=True)
+class _Phone:
+    uri: Uri
+    flow: Flow
+    path: tuple[str, ...] = ()             # Route fields, RFC 3327
+
+
 class StepDialler:
     """Knows the phones' bindings and the trunks' lines."""
 
@@ -43,38 +51,39 @@ class StepDialler:
             case RingExtensions(extensions=extensions):
                 left = MAX_BRANCHES
                 for extension in extensions:
-                    for uri, flow in (await self._phones_of(extension))[:left]:
+                    for phone in (await self._phones_of(extension))[:left]:
                         left -= 1
-                        yield self._ring_phone(extension, uri, flow, call, caller, offer)
+                        yield self._ring_phone(extension, phone, call, caller, offer)
             case DialTrunk():
                 for branch in self._dial_trunk(step, call, caller, offer):
                     yield branch
 
-    async def _phones_of(self, extension: Extension) -> list[tuple[Uri, Flow]]:
+    async def _phones_of(self, extension: Extension) -> list[_Phone]:
         if extension.address is None:
-            bindings = self._registrar.lookup(_key(extension), self._agent.now())
-            return [(binding.uri, binding.reach) for binding in bindings]
+            bindings = self._registrar.to_ring(_key(extension), self._agent.now())
+            return [_Phone(binding.uri, binding.reach, binding.path) for binding in bindings]
         uri = Uri.parse(extension.address)
         secure = uri.scheme == "sips"
         transport = Transport(uri.transport) if uri.transport and not secure else None
         for found, remote in await self._resolver.resolve(uri.host, uri.port, transport, secure=secure):
             flow = self._agent.flow_to(found, remote, TlsPeer((uri.host,)))
             if flow is not None:
-                return [(uri, flow)]
+                return [_Phone(uri, flow)]
         return []
 
     def _ring_phone(
-        self, extension: Extension, uri: Uri, flow: Flow, call: CallInProgress, caller: IncomingLeg, offer: bytes
+        self, extension: Extension, phone: _Phone, call: CallInProgress, caller: IncomingLeg, offer: bytes
     ) -> Branch:
-        here = flow.local.host
+        here = phone.flow.local.host
         outgoing = OutgoingInvite(
-            request_uri=uri,
+            request_uri=phone.uri,
             from_=_shown_caller(call, extension, here),
             to=NameAddr(Uri.sip(extension.number, here)),
             contact_user=call.dialled,
             body=offer,
+            routes=phone.path,
         )
-        return Branch(self._agent.dial(outgoing, flow, caller.inbox, extension.number), extension)
+        return Branch(self._agent.dial(outgoing, phone.flow, caller.inbox, extension.number), extension)
 
     def _dial_trunk(
         self, step: DialTrunk, call: CallInProgress, caller: IncomingLeg, offer: bytes

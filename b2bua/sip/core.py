@@ -349,6 +349,7 @@ class UserAgentCore:
     def _refusal(self, request: Request, flow: Flow) -> Response | None:
         """What every request must meet, in the order of RFC 3261 §8.2; None: it does."""
         stack, method = self._stack, request.method
+        supported = stack.supported_of_registrar if method == "REGISTER" else stack.supported
         headers: list[tuple[str, str]] = []
         if method not in stack.allow:
             status, headers = 405, [stack.allow_field]
@@ -358,8 +359,8 @@ class UserAgentCore:
             # It was promised TLS on every hop and came without (RFC 5630 §3.1.1). Not a 416, as that would have it
             # sent again as sip, in the clear.
             return request.response(403, "SIPS Needs TLS", to_tag=stack.identify())
-        elif not request.require <= stack.supported:
-            status, headers = 420, [("Unsupported", ", ".join(sorted(request.require - stack.supported)))]
+        elif not request.require <= supported:
+            status, headers = 420, [("Unsupported", ", ".join(sorted(request.require - supported)))]
         elif not _is_plain(request):
             status, headers = 415, [("Accept-Encoding", "identity")]
         elif method == "INVITE" and request.body and not _is_session_description(request):

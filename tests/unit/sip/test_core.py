@@ -66,6 +66,8 @@ def answer(effects: list[Effect]) -> Response:
     (message(uri="sips:100@home"), 403, None, ""),              # it came by UDP
     (message("INVITE", "Require: timer, foo, bar"), 420, "Unsupported", "bar, foo"),
     (message("OPTIONS", "Require: foo"), 420, "Unsupported", "foo"),
+    (message("REGISTER", "Require: outbound, path, foo"), 420, "Unsupported", "foo"),
+    (message("INVITE", "Require: outbound"), 420, "Unsupported", "outbound"),       # a registrar's affair
     (message("INVITE", "Content-Encoding: gzip"), 415, "Accept-Encoding", "identity"),
     (message("INVITE", "Content-Type: text/plain", body="hello"), 415, "Accept", "application/sdp"),
     (message("BYE"), 481, None, ""),
