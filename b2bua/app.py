@@ -55,6 +55,7 @@ from b2bua.store.engine import StoreUnavailable
 from b2bua.store.migrate import migrate
 from b2bua.store.store import Store, open_store
 from b2bua.ua.agent import UserAgent
+from b2bua.ua.qualifier import Qualifier
 from b2bua.ua.registrar import Registrar
 from b2bua.ua.trunk_table import TrunkTable
 from b2bua.upkeep import (
@@ -206,8 +207,10 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
         background.start("bindings", keep_bindings(store, registrar, agent))
         background.start("recover recordings", recordings.recover())
         background.start("old recordings", delete_old_recordings(settings.recording.keep_days, store, archive))
+        qualifier = Qualifier(registrar, agent, random.SystemRandom(), every=settings.sip.qualify_every)
         backlog = BacklogWatch(store.outbox.backlog)
         background.start("backlog", backlog.run())
+        background.start("qualify", qualifier.run())
         background.start("certificates", keep_certificates(sockets.identities))
 
         def figures() -> Figures:
@@ -223,7 +226,7 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
                 transports=[(one.kind.value, one.counters) for one in transports],
                 registrar=registrar.counters,
                 certificates={str(one.files.certificate): one.good_until.timestamp() for one in sockets.identities},
-                registered_phones=len(registrar.phones(agent.now())),
+                phones=Counter(binding.reachability for _, binding in registrar.bound(agent.now())),
                 trunks_up=sum(state.up for state in states),
                 trunks_down=sum(not state.up for state in states),
                 trunks=trunks.counters,

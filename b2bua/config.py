@@ -129,6 +129,8 @@ class SipSettings(Section):
     register_default: int = Field(default=300, ge=1,
         description="registration when the phone names no time, in seconds")
     register_max: int = Field(default=3600, ge=1, description="longest registration granted, in seconds")
+    qualify_every: Annotated[float, Field(ge=0, le=86400)] = Field(default=60.0,
+        description="seconds between two OPTIONS to a registered phone, to see whether it can be reached; 0: none")
     session_expires: int = Field(default=1800, ge=90, le=86400, description="session timer of RFC 4028, in seconds")
     algorithms: tuple[Literal["MD5", "SHA-256"], ...] = Field(default=("MD5",), min_length=1, max_length=2,
         description="digest algorithms offered to phones, in this order; many phones fail at any that they do not know")

@@ -20,6 +20,7 @@ from b2bua.crm.lookup import LookupCounts
 from b2bua.crm.outbox import OutboxCounts
 from b2bua.net.streams import StreamCounters
 from b2bua.net.udp import UdpCounters
+from b2bua.sip.bindings import Reachability
 from b2bua.sip.stack import Counters as CoreCounters
 from b2bua.sip.transaction_table import Counters as TransactionCounters
 from b2bua.store.engine import StoreUnavailable
@@ -87,7 +88,7 @@ class Figures:
     transports: Sequence[tuple[str, UdpCounters | StreamCounters]]
     registrar: RegistrarCounters
     certificates: Mapping[str, float]  # file -> when its certificate ends, in seconds since 1970
-    registered_phones: int
+    phones: Mapping[Reachability, int]
     trunks_up: int
     trunks_down: int
     trunks: TrunkCounters
@@ -227,7 +228,9 @@ def _by_transport(transports: Sequence[tuple[str, UdpCounters | StreamCounters]]
 
 def _of_phones_and_trunks(figures: Figures) -> Iterator[Metric]:
     yield _events("registrations", "Answers to REGISTER and to other digests of phones.", figures.registrar)
-    yield _gauge("registered_phones", "Contact bindings of phones.", figures.registered_phones)
+    yield _gauge("registered_phones", "Contact bindings of phones.", sum(figures.phones.values()))
+    yield _gauges("phones_reachable", "Contact bindings of phones by what their answers to OPTIONS say.", "state",
+                  {state.name.lower(): figures.phones.get(state, 0) for state in Reachability})
     yield _gauges("trunks", "Trunks by state.", "state", {"up": figures.trunks_up, "down": figures.trunks_down})
     yield _events("trunk_matches", "Requests held against the trunks' addresses.", figures.trunks)
 

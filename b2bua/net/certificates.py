@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
@@ -100,8 +101,8 @@ def _key(path: Path) -> PrivateKeyTypes | CertificateFault:
     except TypeError:
         return CertificateFault("key", f"the key in {path} is encrypted",
                                 "Take the passphrase off it (openssl pkey), and leave it readable to the daemon alone.")
-    except ValueError:
-        return CertificateFault("key", f"{path} holds no private key", "It has to be PEM text.")
+    except (ValueError, UnsupportedAlgorithm):
+        return CertificateFault("key", f"{path} holds no private key", "It has to be PEM text, of an RSA or EC key.")
 
 
 def _read(path: Path, setting: str) -> bytes | CertificateFault:
@@ -149,11 +150,10 @@ class ServerIdentity:
         try:
             if faults := faults_of(self.files, now):
                 raise UnusableCertificate(" ".join(map(str, faults)))
-            self.context = _server_context(self.files)
+            self.context, self.good_until = _server_context(self.files), self._good_until()
         except UnusableCertificate as error:
             log.warning("new TLS certificate not taken, the old one stays", extra={**what, "why": str(error)})
             return
-        self.good_until = self._good_until()
         log.info("new TLS certificate taken", extra={**what, "good_until": str(self.good_until)})
 
     def _good_until(self) -> datetime:

@@ -32,8 +32,8 @@ class StreamLimits:
     waiting: int = 64 * 1024                # to be sent once a connection is made
     connecting: int = 200                   # connections being made at once
     connect_time: float = 5.0
-    handshakes: int = 200                   # of TLS, by peers that came, at once; each costs a key exchange
-    handshakes_per_address: int = 20
+    handshakes: int = 500                   # of TLS, by peers that came, at once; each costs a key exchange
+    handshakes_per_address: int = 100
     handshake_time: float = 5.0
     shutdown_time: float = 2.0              # for the peer's close_notify when we close
     first_message_time: float = 10.0        # from the connection to the first whole message

@@ -196,6 +196,31 @@ async def test_calls_go_out_and_come_in_by_a_trunk_with_mutual_tls(
         await the_books_have(system, 2)
 
 
+@pytest.mark.parametrize("address", ["sips:101@{host}:{port}", "sip:101@{host}:{port};transport=tls"])
+async def test_a_phone_at_a_fixed_address_by_tls_is_called_when_it_proves_its_name(
+    tmp_path: Path, authority: Authority, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))        # the system's authorities
+    async with (
+        running(settings(tmp_path, authority)) as system,
+        phone_by_udp("102", ROOM, system.sip[0]) as room,
+        phone_by_tls("101", DESK, system.sip[1], authority) as desk,
+        phone_by_tls("impostor", TRUNK, system.sip[1], authority, named="impostor.test") as impostor,
+    ):
+        for there, status in ((desk, 200), (impostor, 500)):    # a 503 of one branch, RFC 3261 §16.7
+            directory = office(Trunk(ACME, "operator", TRUNK, 5060))
+            host, port = there.transport.local
+            fixed = replace(directory.extensions[0], address=address.format(host=host, port=port))
+            await hand_in(system, replace(directory, extensions=(fixed, directory.extensions[1])))
+            await room.register()
+            call = room.call("101")
+            await (call.answered if status == 200 else call.over).wait()
+            assert call.status == status
+            call.hang_up()
+        assert impostor.calls == []
+        assert desk.calls[0].session.invite.via.transport == "TLS"
+
+
 @pytest.mark.parametrize(("vouched", "why"), [(True, "its certificate names"), (False, "its certificate is refused")])
 async def test_a_trunk_that_is_not_who_it_should_be_is_down_and_the_page_says_why(
     tmp_path: Path, authority: Authority, vouched: bool, why: str

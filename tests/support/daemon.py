@@ -29,6 +29,7 @@ drain_seconds = 1
 [sip]
 realm = "{host}"
 register_min = 60
+qualify_every = 0            # SIPp takes an OPTIONS for a call that it did not expect
 listen = [{{ transport = "udp", host = "{host}", port = 5060 }}, {{ transport = "tcp", host = "{host}", port = 5060 }}]
 
 [media]

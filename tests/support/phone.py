@@ -284,10 +284,12 @@ class Phone:
         self.do(effects)
         return call
 
-    async def register(self, expires: int = 3600) -> Response:
-        """The registrar's last word: 200, or why not."""
-        contact = contact_of(self._way(), self.user, secure=self.sips)
-        call_id, headers = f"reg-{self.user}", (("Contact", contact), ("Expires", str(expires)))
+    async def register(
+        self, expires: int = 3600, *, contact: str = "", headers: Sequence[tuple[str, str]] = ()
+    ) -> Response:
+        """The registrar's last word: 200, or why not. `contact` is the whole value, where it is not our address."""
+        contact = contact or contact_of(self._way(), self.user, secure=self.sips)
+        call_id, headers = f"reg-{self.user}", (("Contact", contact), ("Expires", str(expires)), *headers)
         response, request = await self._ask("REGISTER", headers, call_id)
         for _ in range(2):                # a challenge, and perhaps a stale nonce
             if response.status not in (401, 407) or not (credentials := self.credentials(response, request)):

@@ -80,7 +80,7 @@ def figures(**changes: Any) -> Figures:
         live_calls={}, calls=SimpleNamespace(finished=Counter(), refused=Counter(), faults=0), agent=AgentCounters(),
         core=CoreCounters(), transactions=TransactionCounters(), live_sessions=0, live_transactions=0,
         transports=[("udp", UdpCounters()), ("tcp", StreamCounters())], registrar=RegistrarCounters(),
-        certificates={"/etc/pbx.pem": 1.8e9}, registered_phones=0,
+        certificates={"/etc/pbx.pem": 1.8e9}, phones={},
         trunks_up=0, trunks_down=0, trunks=TrunkCounters(), lookup=LookupCounts(), outbox=OutboxCounts(),
         backlog=Backlog(), media=None, journal_waiting=0, journal_stored=0, journal_spilled=0, journal_lost=0,
         recordings_waiting=0, errands_dropped=0, errands_failed=0, log_lines_dropped=0)
