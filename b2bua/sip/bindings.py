@@ -218,8 +218,11 @@ def _replaced_by(new: Binding, known: Binding) -> bool:
     Deviation: RFC 5626 §6 needs reg-id for that. Phones that give their instance alone (baresip, Linphone) show another
     port after each start, and would fill the extension up with themselves. What one REGISTER names stays together.
     """
-    alone = new.instance and not new.reg_id and new.instance == known.instance and not known.reg_id
-    return bool(alone) and (known.call_id, known.cseq) != (new.call_id, new.cseq)
+    if known.reg_id or (known.call_id, known.cseq) == (new.call_id, new.cseq):
+        return False
+    if new.reg_id:                      # it has learned of outbound since: the same Contact would ring twice
+        return known.uri.equals(new.uri)
+    return bool(new.instance) and new.instance == known.instance
 
 
 def _remembering(binding: Binding, old: Binding | None) -> Binding:

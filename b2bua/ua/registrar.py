@@ -233,10 +233,14 @@ class Registrar:
 
     def to_ring(self, key: ExtensionKey, now: float) -> list[Binding]:
         """Where to ring an extension, the best first. Phones that do not answer OPTIONS are left out while another of
-        the extension's does; where none does, all are rung, as some phones never answer OPTIONS."""
+        the extension's does; where none does, all are rung, as some phones never answer OPTIONS. A phone with several
+        flows rings by one of them (RFC 5626 §7)."""
         bindings = self.lookup(key, now)
         answering = [binding for binding in bindings if binding.reachability is not Reachability.UNREACHABLE]
-        return answering or bindings
+        phones: dict[str, Binding] = {}
+        for binding in answering or bindings:
+            phones.setdefault(binding.instance if binding.reg_id else str(binding.uri), binding)
+        return list(phones.values())
 
     def bound(self, now: float) -> list[tuple[ExtensionKey, Binding]]:
         return list(self._live(now))

@@ -279,6 +279,13 @@ def test_which_binding_a_phone_replaces_when_it_comes_again(first: str, second: 
     assert users(bindings) == left
 
 
+def test_a_phone_that_learns_of_outbound_and_forgets_it_again_has_one_binding() -> None:
+    bindings = Bindings(5)
+    for call_id, params in (("a", ""), ("b", f";reg-id=1;{INSTANCE}"), ("c", "")):
+        do(bindings, register(f"<sip:101@192.0.2.7>{params}", call_id=call_id))
+        assert users(bindings) == ["101"]
+
+
 def test_what_one_register_names_stays_together() -> None:
     bindings = Bindings(5)
     both = [f"<sip:{user}@192.0.2.7>;{INSTANCE}" for user in ("udp", "tcp")]

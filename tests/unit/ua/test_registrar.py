@@ -229,6 +229,17 @@ def test_phones_that_do_not_answer_are_rung_where_none_does() -> None:
     office.mark((FIRM, "102"), newest, Reachability.REACHABLE)                 # gone meanwhile
 
 
+def test_a_phone_with_two_flows_rings_by_the_newer_one_that_can_be_reached() -> None:
+    office, key = registrar(), (FIRM, "101")
+    for number in (1, 2):
+        contact = f'<sip:101@192.0.2.{number}>;reg-id={number};+sip.instance="<urn:uuid:1>"'
+        Phone(contact=contact).register(office, float(number), ("Supported", "outbound"))
+    newer, older = office.lookup(key, 5.0)
+    assert office.to_ring(key, 5.0) == [newer]
+    office.mark(key, newer, Reachability.UNREACHABLE)
+    assert office.to_ring(key, 5.0) == [older]
+
+
 @pytest.mark.parametrize(("flow", "goes_to"), [
     (PHONE, PHONE.remote), (Flow(Transport.TCP, HERE, Address("192.0.2.7", 40000), 3), Address("192.0.2.7", 5080)),
 ])
