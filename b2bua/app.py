@@ -36,15 +36,18 @@ from b2bua.media.plane import MediaError, MediaPlane
 from b2bua.media.relay.link import RelaySettings
 from b2bua.media.relay.plane import EmbeddedPlane, embedded_plane
 from b2bua.metrics import BacklogWatch, Figures, Metrics
+from b2bua.net.certificates import ServerIdentity
 from b2bua.net.resolver import DnsResolver, SystemDns
-from b2bua.net.tcp import TcpLimits, TcpTransport
+from b2bua.net.streams import StreamLimits
+from b2bua.net.tcp import TcpTransport
+from b2bua.net.tls import TlsTransport
 from b2bua.net.udp import UdpTransport
 from b2bua.recording.archive import Archive
 from b2bua.sip.admission import Admission, Verdict
 from b2bua.sip.auth import DigestPolicy, DigestServer
 from b2bua.sip.bindings import BindingPolicy
 from b2bua.sip.core import CoreConfig, UserAgentCore
-from b2bua.sip.effects import Address, Flow
+from b2bua.sip.effects import Address, Flow, Transport
 from b2bua.sip.message import Request
 from b2bua.sip.session_timer import SessionTimerPolicy
 from b2bua.sip.timers import Timers
@@ -52,6 +55,7 @@ from b2bua.store.engine import StoreUnavailable
 from b2bua.store.migrate import migrate
 from b2bua.store.store import Store, open_store
 from b2bua.ua.agent import UserAgent
+from b2bua.ua.qualifier import Qualifier
 from b2bua.ua.registrar import Registrar
 from b2bua.ua.strangers import UnknownCalls
 from b2bua.ua.trunk_table import TrunkTable
@@ -59,6 +63,7 @@ from b2bua.upkeep import (
     delete_old_recordings,
     follow_directory,
     keep_bindings,
+    keep_certificates,
     recording_state,
     save_bindings,
     saved_bindings,
@@ -70,7 +75,7 @@ from web.server import bind_web, serve_web
 LAST_DELIVERIES = 5.0                      # seconds for what is on its way to a CRM when we end
 SPARE_SESSIONS = 1000                      # beside two for each call: challenged INVITEs, forks
 
-BoundTransport = UdpTransport | TcpTransport
+BoundTransport = UdpTransport | TcpTransport | TlsTransport
 
 log = structlog.get_logger(__name__)
 
@@ -155,10 +160,12 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
         core = UserAgentCore(_core(settings.sip), random.SystemRandom(), door.admit)
         agent = UserAgent(core, traced=settings.log.sip_trace)
         parts.callback(agent.close)
-        resolver = DnsResolver(SystemDns(), random.SystemRandom())
+        spoken = tuple(dict.fromkeys(Transport(one.transport.upper()) for one in settings.sip.listen))
+        resolver = DnsResolver(SystemDns(), random.SystemRandom(), transports=spoken)
         trunks = TrunkTable(agent, resolver, random.SystemRandom())
         trunks.use(directory)
-        transports = await parts.enter_async_context(_transports(settings.sip.listen, agent))
+        sockets = await parts.enter_async_context(_sockets(settings.sip.listen, agent))
+        transports = sockets.transports
         calls = await parts.enter_async_context(asyncio.TaskGroup())
         switchboard = Switchboard(
             agent,
@@ -189,8 +196,11 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
         background.start("bindings", keep_bindings(store, registrar, agent))
         background.start("recover recordings", recordings.recover())
         background.start("old recordings", delete_old_recordings(settings.recording.keep_days, store, archive))
+        qualifier = Qualifier(registrar, agent, random.SystemRandom(), every=settings.sip.qualify_every)
         backlog = BacklogWatch(store.outbox.backlog)
         background.start("backlog", backlog.run())
+        background.start("qualify", qualifier.run())
+        background.start("certificates", keep_certificates(sockets.identities))
 
         def figures() -> Figures:
             states = trunks.states(agent.now())
@@ -204,7 +214,8 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
                 live_transactions=agent.core.transaction_count,
                 transports=[(one.kind.value, one.counters) for one in transports],
                 registrar=registrar.counters,
-                registered_phones=len(registrar.phones(agent.now())),
+                certificates={str(one.files.certificate): one.good_until.timestamp() for one in sockets.identities},
+                phones=Counter(binding.reachability for _, binding in registrar.bound(agent.now())),
                 trunks_up=sum(state.up for state in states),
                 trunks_down=sum(not state.up for state in states),
                 trunks=trunks.counters,
@@ -235,7 +246,7 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
         background.start("collector", look_at_everything(lambda: agent.core.transaction_count))
         try:
             yield System(
-                settings, switchboard, agent, store, outbox, keys, tuple(one.local for one in transports), web
+                settings, switchboard, agent, store, outbox, keys, tuple(sockets.locals), web
             )
         finally:
             await switchboard.drain(0)
@@ -300,38 +311,67 @@ async def _media_plane(settings: Settings) -> AsyncIterator[MediaPlane]:
         yield plane
 
 
+class _Sockets:
+    """The listening sockets of the settings: streams of a kind are one transport, however many sockets it has."""
+
+    def __init__(self, sink: UserAgent, tasks: asyncio.TaskGroup) -> None:
+        self.transports: list[BoundTransport] = []
+        self.locals: list[Address] = []
+        self._sink = sink
+        self._tasks = tasks
+        self._tcp: TcpTransport | None = None
+        self._tls: TlsTransport | None = None
+
+    @property
+    def identities(self) -> Sequence[ServerIdentity]:
+        return () if self._tls is None else self._tls.identities
+
+    async def open(self, listener: Listener) -> None:
+        try:
+            self.locals.append(await self._open(listener, Address(listener.host, listener.port)))
+        except OSError as error:
+            where = f"{listener.transport} {listener.host} port {listener.port}"
+            raise OSError(f"cannot listen for SIP on {where}: {error.strerror or error}") from error
+
+    async def _open(self, listener: Listener, local: Address) -> Address:
+        files = listener.certificate_files
+        if files is not None:
+            identity = await asyncio.to_thread(ServerIdentity, files)
+            if self._tls is None:
+                self._tls = TlsTransport(self._sink, self._tasks, stream_limits())
+                self.transports.append(self._tls)
+            return await self._tls.listen(local, identity, advertise=listener.advertise)
+        if listener.transport == "tcp":
+            if self._tcp is None:
+                self._tcp = TcpTransport(self._sink, self._tasks, stream_limits())
+                self.transports.append(self._tcp)
+            return await self._tcp.listen(local, advertise=listener.advertise)
+        udp = UdpTransport.open(local, self._sink, advertise=listener.advertise)
+        self.transports.append(udp)
+        return udp.local
+
+
 @asynccontextmanager
-async def _transports(listeners: Sequence[Listener], sink: UserAgent) -> AsyncIterator[list[BoundTransport]]:
+async def _sockets(listeners: Sequence[Listener], sink: UserAgent) -> AsyncIterator[_Sockets]:
     """All listeners open, or none: the first fault closes what was opened."""
     async with asyncio.TaskGroup() as tasks:
-        opened: list[BoundTransport] = []
+        sockets = _Sockets(sink, tasks)
         try:
             for listener in listeners:
-                opened.append(await _listening(listener, sink, tasks))  # noqa: PERF401 - what is open must be known
-            yield opened
+                await sockets.open(listener)
+            yield sockets
         finally:
-            for transport in opened:
+            for transport in sockets.transports:
                 transport.close()
 
 
-async def _listening(listener: Listener, sink: UserAgent, tasks: asyncio.TaskGroup) -> BoundTransport:
-    local = Address(listener.host, listener.port)
-    try:
-        if listener.transport == "udp":
-            return UdpTransport.open(local, sink, advertise=listener.advertise)
-        return await TcpTransport.open(local, sink, tasks, advertise=listener.advertise, limits=tcp_limits())
-    except OSError as error:
-        where = f"{listener.transport} {listener.host} port {listener.port}"
-        raise OSError(f"cannot listen for SIP on {where}: {error.strerror or error}") from error
-
-
-def tcp_limits() -> TcpLimits:
+def stream_limits() -> StreamLimits:
     """Strangers' connections never take the files that database, recordings and CRM need."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most == resource.RLIM_INFINITY:
-        return TcpLimits()
+        return StreamLimits()
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    return TcpLimits(connections=min(TcpLimits().connections, most // 4))
+    return StreamLimits(connections=min(StreamLimits().connections, most // 4))
 
 
 def _core(sip: SipSettings) -> CoreConfig:

@@ -27,6 +27,7 @@ ATTEMPTS = 5                           # when somebody else changes the director
 Short = Annotated[str, Field(pattern=r"^[0-9*#]{1,12}$")]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+FilePath = Annotated[str, Field(max_length=1000, pattern=r"^(/[^\x00-\x1f\x7f]*)?$")]      # absolute, on the server
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 Prefix = Annotated[str, Field(pattern=r"^\+?[0-9*#]{1,15}$")]
 CallerNumber = Annotated[str, Field(max_length=40, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -66,7 +67,7 @@ class TrunkEntry(Entry):
     name: Word = Field(description="its name: letters, digits, . _ -")
     host: str = Field(description="the operator's server, name or address", pattern=r"^[A-Za-z0-9.:_-]{1,255}$")
     port: int | None = Field(default=None, ge=1, le=65535, description="its port; default: as DNS says (RFC 3263)")
-    transport: Literal["udp", "tcp"] = Field(default="udp", description="how it is reached")
+    transport: Literal["udp", "tcp", "tls"] = Field(default="udp", description="how it is reached")
     networks: tuple[Network, ...] = Field(default=(), description="whence its calls come, beside `host`")
     register_: bool = Field(default=False, alias="register", description="register there, with `user` and `password`")
     user: Text = Field(default="", description="our user name there")
@@ -88,6 +89,11 @@ class TrunkEntry(Entry):
     from_shows: FromShows | None = Field(default=None, description="From has our number, or our account there (`user`)")
     trusts: tuple[CallerSource, ...] | None = Field(default=None, min_length=1, max_length=4,
         description="who calls us is read from the first of these that has a number; the identity headers, and from")
+    ca_file: FilePath = Field(default="",
+        description="tls: certificates of who vouches for the operator's, PEM; default: the system's authorities")
+    certificate: FilePath = Field(default="",
+        description="tls: our certificate, PEM, for operators that demand one")
+    certificate_key: FilePath = Field(default="", description="tls: the private key of `certificate`, PEM")
 
     @field_validator("profile")
     @classmethod
@@ -298,7 +304,8 @@ def _trunk(client: ClientId, entry: TrunkEntry, country: str) -> Trunk:
                  entry.user, entry.password.get_secret_value(), entry.domain,
                  _caller_id(entry.caller_id, country), country, entry.max_calls, entry.priority, entry.weight,
                  entry.prefixes, entry.profile, entry.number_format, entry.caller_format, entry.identity,
-                 entry.from_shows, entry.trusts)
+                 entry.from_shows, entry.trusts,
+                 entry.ca_file, entry.certificate, entry.certificate_key)
 
 
 def _caller_id(number: str, country: str) -> str:
@@ -358,6 +365,13 @@ class _Review:
                         "Add `user`, as the operator gave it.")
         if trunk.trusts is not None and len(set(trunk.trusts)) < len(trunk.trusts):
             self._fault((*at, "trusts"), "a header is named twice", "Name each one once.")
+        for name in ("ca_file", "certificate", "certificate_key"):
+            if getattr(trunk, name) and trunk.transport != "tls":
+                self._fault((*at, name), f"trunk {trunk.name!r} does not go by TLS, so `{name}` would be without use",
+                            'Say `transport = "tls"`, or take it out.')
+        if bool(trunk.certificate) != bool(trunk.certificate_key):
+            self._fault((*at, "certificate_key" if trunk.certificate_key else "certificate"),
+                        f"trunk {trunk.name!r} has only one of certificate and key", "Name both files, or neither.")
 
     def _extension(self, client: ClientEntry, extension: ExtensionEntry, at: Location) -> None:
         login = login_of(client, extension)

@@ -8,15 +8,18 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
+from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
 from b2bua.config import Settings, load
 from b2bua.faults import ConfigurationFaults, Fault, Location, dotted, in_order
+from b2bua.net.certificates import expiry, faults_of, utc_now
 from b2bua.store.engine import StoreUnavailable, sqlite_file, without_password
 from b2bua.store.migrate import UnusableDatabase, pending
 
 DATABASE_SECONDS = 15.0
+SOON = timedelta(days=14)              # a certificate that ends so soon is worth a note
 
 
 def checked(path: Path | None, *, ports: bool = True) -> Settings:
@@ -43,6 +46,11 @@ def notes(settings: Settings) -> list[str]:
         found.append("web.public_url is not https: recordings and sign-in cross the network in the clear.")
     if settings.media.plane == "none":
         found.append('media.plane is "none": media goes directly between the parties and nothing is recorded.')
+    for listener in settings.sip.listen:
+        until = expiry(listener.certificate) if listener.certificate is not None else None
+        if until is not None and until - utc_now() < SOON:
+            found.append(f"the certificate {listener.certificate} ends on {until:%Y-%m-%d}: renew it; the daemon takes "
+                         "the new file by itself.")
     return found
 
 
@@ -53,6 +61,7 @@ def _machine_faults(settings: Settings, ports: bool) -> Iterator[Finding]:
     yield from _directory_faults(settings)
     if ports:
         yield from _port_faults(settings)
+    yield from _certificate_faults(settings)
     yield from _media_faults(settings)
     yield from _database_faults(settings)
 
@@ -125,6 +134,13 @@ def _bind(kind: socket.SocketKind, host: str, port: int) -> OSError | None:
     except OSError as error:
         return error
     return None
+
+
+def _certificate_faults(settings: Settings) -> Iterator[Finding]:
+    for index, listener in enumerate(settings.sip.listen):
+        if listener.certificate_files is not None:
+            for fault in faults_of(listener.certificate_files, utc_now()):
+                yield ("sip", "listen", index, fault.setting), fault.problem, fault.remedy
 
 
 def _media_faults(settings: Settings) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from b2bua.faults import ConfigurationFaults, Fault, Location, did_you_mean, faults_of_validation, in_order, model_at
+from b2bua.net.certificates import CertificateFiles
 from b2bua.toml_lines import LocatedToml, TomlSyntax, locate
 
 ENVIRONMENT = "SMARTSWITCH_"
@@ -73,14 +74,45 @@ class ServerSettings(Section):
 
 
 class Listener(Section):
-    transport: Literal["udp", "tcp"] = Field(default="udp", description="transport of this socket")
+    transport: Literal["udp", "tcp", "tls"] = Field(default="udp", description="transport of this socket")
     host: str = Field(default="0.0.0.0", description="address to bind to")  # noqa: S104 - phones come from everywhere
-    port: Port = Field(default=5060, description="port to bind to; 0 takes any free one")
+    port: Port = Field(default=5060, description="port to bind to (tls: 5061); 0 takes any free one")
     advertise: str | None = Field(default=None,
         description="address or name that Via and Contact show, when behind NAT")
+    certificate: Path | None = Field(default=None,
+        description="tls: our certificate and those between it and the root, PEM; a changed file is taken by itself")
+    key: Path | None = Field(default=None, description="tls: the private key of the certificate, PEM, not encrypted")
+    client_ca: Path | None = Field(default=None,
+        description="tls: who connects must show a certificate of these authorities, PEM; default: nobody must")
 
     _host = field_validator("host")(_address)
     _advertise = field_validator("advertise")(_public_address)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tls_has_a_port_of_its_own(cls, given: Any) -> Any:
+        """RFC 3261 §19.1.2."""
+        if isinstance(given, dict) and given.get("transport") == "tls":
+            return {"port": 5061, **given}
+        return given
+
+    @model_validator(mode="after")
+    def _certificates_are_for_tls(self) -> Self:
+        if self.transport == "tls":
+            if self.certificate is None or self.key is None:
+                raise ValueError("a tls listener needs a certificate and its key | "
+                                 "Add `certificate` and `key`, the paths of two PEM files.")
+        elif self.certificate or self.key or self.client_ca:
+            raise ValueError(f"`certificate`, `key` and `client_ca` mean nothing for {self.transport} | "
+                             'Say `transport = "tls"`, or take them out.')
+        return self
+
+    @property
+    def certificate_files(self) -> CertificateFiles | None:
+        """Of a tls listener."""
+        if self.certificate is None or self.key is None:
+            return None
+        return CertificateFiles(self.certificate, self.key, self.client_ca)
 
 
 class SipSettings(Section):
@@ -97,6 +129,8 @@ class SipSettings(Section):
     register_default: int = Field(default=300, ge=1,
         description="registration when the phone names no time, in seconds")
     register_max: int = Field(default=3600, ge=1, description="longest registration granted, in seconds")
+    qualify_every: Annotated[float, Field(ge=0, le=86400)] = Field(default=60.0,
+        description="seconds between two OPTIONS to a registered phone, to see whether it can be reached; 0: none")
     session_expires: int = Field(default=1800, ge=90, le=86400, description="session timer of RFC 4028, in seconds")
     algorithms: tuple[Literal["MD5", "SHA-256"], ...] = Field(default=("MD5",), min_length=1, max_length=2,
         description="digest algorithms offered to phones, in this order; many phones fail at any that they do not know")
@@ -118,7 +152,7 @@ class SipSettings(Section):
     def _listeners_differ(cls, listen: tuple[Listener, ...]) -> tuple[Listener, ...]:
         seen: set[tuple[str, str, int]] = set()
         for one in listen:
-            key = (one.transport, one.host, one.port)
+            key = ("udp" if one.transport == "udp" else "tcp", one.host, one.port)
             if one.port and key in seen:
                 raise ValueError(f"{one.transport} {one.host}:{one.port} is listed twice | Remove one of the two.")
             seen.add(key)

@@ -39,6 +39,7 @@ class RegisteredPhone:
     contact: str
     user_agent: str
     expires_in: int                     # seconds
+    reachability: str = "not asked yet"     # "reachable", "lagged", "unreachable": its answers to OPTIONS
 
 
 class Control(Protocol):

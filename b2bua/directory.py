@@ -60,6 +60,9 @@ class Trunk:
     identity: Identity | None = None
     from_shows: FromShows | None = None
     trusts: tuple[CallerSource, ...] | None = None
+    ca_file: str = ""                        # TLS: who vouches for the operator; "" the system's authorities
+    certificate: str = ""                    # TLS: what we show there when asked (files of the server's)
+    certificate_key: str = ""
 
     @property
     def rules(self) -> TrunkProfile:

@@ -18,8 +18,9 @@ from prometheus_client.registry import Collector
 from b2bua.cdr import Direction
 from b2bua.crm.lookup import LookupCounts
 from b2bua.crm.outbox import OutboxCounts
-from b2bua.net.tcp import TcpCounters
+from b2bua.net.streams import StreamCounters
 from b2bua.net.udp import UdpCounters
+from b2bua.sip.bindings import Reachability
 from b2bua.sip.stack import Counters as CoreCounters
 from b2bua.sip.transaction_table import Counters as TransactionCounters
 from b2bua.store.engine import StoreUnavailable
@@ -84,9 +85,10 @@ class Figures:
     transactions: TransactionCounters
     live_sessions: int
     live_transactions: int
-    transports: Sequence[tuple[str, UdpCounters | TcpCounters]]
+    transports: Sequence[tuple[str, UdpCounters | StreamCounters]]
     registrar: RegistrarCounters
-    registered_phones: int
+    certificates: Mapping[str, float]  # file -> when its certificate ends, in seconds since 1970
+    phones: Mapping[Reachability, int]
     trunks_up: int
     trunks_down: int
     trunks: TrunkCounters
@@ -210,11 +212,13 @@ def _of_sip(figures: Figures) -> Iterator[Metric]:
         "unsendable": agent.unsendable, "fault": agent.faults})
     yield _counters("transport_events", "What the SIP sockets saw.", ("transport", "event"),
                     _by_transport(figures.transports))
+    yield _gauges("certificate_expiry_timestamp_seconds", "When the certificates that we show end.", "file",
+                  figures.certificates)
     yield _gauge("sip_sessions", "INVITE sessions alive, two a call.", figures.live_sessions)
     yield _gauge("sip_transactions", "SIP transactions alive, those that linger among them.", figures.live_transactions)
 
 
-def _by_transport(transports: Sequence[tuple[str, UdpCounters | TcpCounters]]) -> Mapping[tuple[str, str], int]:
+def _by_transport(transports: Sequence[tuple[str, UdpCounters | StreamCounters]]) -> Mapping[tuple[str, str], int]:
     events: Counter[tuple[str, str]] = Counter()
     for transport, counters in transports:
         for event, count in asdict(counters).items():
@@ -224,7 +228,9 @@ def _by_transport(transports: Sequence[tuple[str, UdpCounters | TcpCounters]]) -
 
 def _of_phones_and_trunks(figures: Figures) -> Iterator[Metric]:
     yield _events("registrations", "Answers to REGISTER and to other digests of phones.", figures.registrar)
-    yield _gauge("registered_phones", "Contact bindings of phones.", figures.registered_phones)
+    yield _gauge("registered_phones", "Contact bindings of phones.", sum(figures.phones.values()))
+    yield _gauges("phones_reachable", "Contact bindings of phones by what their answers to OPTIONS say.", "state",
+                  {state.name.lower(): figures.phones.get(state, 0) for state in Reachability})
     yield _gauges("trunks", "Trunks by state.", "state", {"up": figures.trunks_up, "down": figures.trunks_down})
     yield _events("trunk_matches", "Requests held against the trunks' addresses.", figures.trunks)
 
@@ -287,7 +293,7 @@ def _gauge(name: str, meaning: str, value: float) -> Metric:
     return GaugeMetricFamily(PREFIX + name, meaning, value=value)
 
 
-def _gauges(name: str, meaning: str, label: str, values: Mapping[str, int]) -> Metric:
+def _gauges(name: str, meaning: str, label: str, values: Mapping[str, float]) -> Metric:
     family = GaugeMetricFamily(PREFIX + name, meaning, labels=(label,))
     for labelled, value in values.items():
         family.add_metric((labelled,), value)

@@ -10,6 +10,7 @@ import structlog
 
 from b2bua.calls.switchboard import Switchboard
 from b2bua.crm.outbox import RecordingState
+from b2bua.net.certificates import ServerIdentity
 from b2bua.recording.archive import Archive
 from b2bua.recording.keeping import delete_older_than
 from b2bua.store.bindings import SavedBinding
@@ -21,6 +22,7 @@ from b2bua.ua.registrar import Registrar, StoredBinding
 
 BINDINGS_SAVED_EVERY = 5.0                 # seconds; so many seconds of registrations a crash may forget
 OLD_RECORDINGS_EVERY = 3600.0              # seconds between two looks for recordings past their time
+CERTIFICATES_LOOKED_AT_EVERY = 10.0        # seconds
 RELOAD_AGAIN = 5.0                         # seconds, when the database did not answer
 
 log = structlog.get_logger(__name__)
@@ -58,6 +60,17 @@ async def delete_old_recordings(days: int, store: Store, archive: Archive) -> No
         except StoreUnavailable as error:
             log.warning("old recordings not deleted", why=str(error), remedy="it is tried again within the hour")
         await asyncio.sleep(OLD_RECORDINGS_EVERY)
+
+
+async def keep_certificates(identities: Sequence[ServerIdentity]) -> None:
+    """Renewed TLS certificates are taken without a restart; files are looked at off the loop."""
+    while identities:
+        await asyncio.sleep(CERTIFICATES_LOOKED_AT_EVERY)
+        for identity in identities:
+            try:
+                await asyncio.to_thread(identity.refresh, utc_now())
+            except Exception:              # the boundary of a file that somebody puts there: it must end no call
+                log.exception("TLS certificate not looked at", remedy="the old one is shown on: put a good one there")
 
 
 async def save_bindings(store: Store, bindings: Sequence[StoredBinding]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from b2bua.calls.call import CallInProgress
 from b2bua.calls.display import display_name
@@ -13,7 +14,7 @@ from b2bua.directory import Extension, Trunk
 from b2bua.net.resolver import Resolver
 from b2bua.routing.dialplan import DialTrunk, RingExtensions
 from b2bua.sip.core import OutgoingInvite
-from b2bua.sip.effects import Flow, Transport
+from b2bua.sip.effects import Flow, TlsPeer, Transport
 from b2bua.sip.fields import NameAddr
 from b2bua.sip.uri import Uri
 from b2bua.ua.agent import UserAgent
@@ -22,6 +23,13 @@ from b2bua.ua.registrar import Registrar
 from b2bua.ua.trunk_table import TrunkTable
 
 MAX_BRANCHES = 50                          # phones rung by one step
+
+
+@dataclass(frozen=True, slots=True)
+class _Phone:
+    uri: Uri
+    flow: Flow
+    path: tuple[str, ...] = ()             # Route fields, RFC 3327
 
 
 class StepDialler:
@@ -42,34 +50,36 @@ class StepDialler:
         """One by one, as a name may have to be looked up between two: who is cancelled then knows whom to hang up."""
         left = MAX_BRANCHES
         for extension in step.extensions:
-            for uri, flow in (await self._phones_of(extension))[:left]:
+            for phone in (await self._phones_of(extension))[:left]:
                 left -= 1
-                yield self._ring_phone(extension, uri, flow, call, caller, offer)
+                yield self._ring_phone(extension, phone, call, caller, offer)
 
-    async def _phones_of(self, extension: Extension) -> list[tuple[Uri, Flow]]:
+    async def _phones_of(self, extension: Extension) -> list[_Phone]:
         if extension.address is None:
-            bindings = self._registrar.lookup(_key(extension), self._agent.now())
-            return [(binding.uri, binding.reach) for binding in bindings]
+            bindings = self._registrar.to_ring(_key(extension), self._agent.now())
+            return [_Phone(binding.uri, binding.reach, binding.path) for binding in bindings]
         uri = Uri.parse(extension.address)
-        transport = Transport(uri.transport.upper()) if uri.transport else None
-        for found, remote in await self._resolver.resolve(uri.host, uri.port, transport):
-            flow = self._agent.flow_to(found, remote)
+        secure = uri.scheme == "sips"
+        transport = Transport(uri.transport) if uri.transport and not secure else None
+        for found, remote in await self._resolver.resolve(uri.host, uri.port, transport, secure=secure):
+            flow = self._agent.flow_to(found, remote, TlsPeer((uri.host,)))
             if flow is not None:
-                return [(uri, flow)]
+                return [_Phone(uri, flow)]
         return []
 
     def _ring_phone(
-        self, extension: Extension, uri: Uri, flow: Flow, call: CallInProgress, caller: IncomingLeg, offer: bytes
+        self, extension: Extension, phone: _Phone, call: CallInProgress, caller: IncomingLeg, offer: bytes
     ) -> Branch:
-        here = flow.local.host
+        here = phone.flow.local.host
         outgoing = OutgoingInvite(
-            request_uri=uri,
+            request_uri=phone.uri,
             from_=_shown_caller(call, extension, here),
             to=NameAddr(Uri.sip(extension.number, here)),
             contact_user=call.dialled,
             body=offer,
+            routes=phone.path,
         )
-        return Branch(self._agent.dial(outgoing, flow, caller.inbox, extension.number), extension)
+        return Branch(self._agent.dial(outgoing, phone.flow, caller.inbox, extension.number), extension)
 
     # -- trunks
 

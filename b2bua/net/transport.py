@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Final, Protocol
 
-from b2bua.sip.effects import Address, Flow, Transport
+from b2bua.sip.effects import Address, Flow, TlsPeer, Transport
 
 ANY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  (compared with, not bound to)
 MAX_DISCOVERED: Final = 4096            # peers whose way out is remembered
@@ -27,8 +27,13 @@ class MessageTransport(Protocol):
 
     def send(self, data: bytes, flow: Flow) -> None: ...
 
-    def flow_for(self, remote: Address) -> Flow:
-        """How a new message gets to this address, with the local address to show in Via and Contact."""
+    def flow_for(self, remote: Address, peer: TlsPeer | None = None) -> Flow:
+        """How a new message gets to this address, with the local address to show in Via and Contact. `peer`: who
+        has to be there, for transports that can tell."""
+        ...
+
+    def trouble(self, peer: TlsPeer) -> str:
+        """Why no connection leads to that peer; empty when nothing is known against it."""
         ...
 
     def close(self) -> None: ...

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from b2bua.net.transport import LocalAddress, TransportSink
-from b2bua.sip.effects import Address, Flow, Transport
+from b2bua.sip.effects import Address, Flow, TlsPeer, Transport
 
 BATCH: Final = 16                       # datagrams a wake-up, so that timers and calls get their turn
 MAX_DATAGRAM: Final = 65_535
@@ -86,7 +86,7 @@ class UdpTransport:
             sock.close()
             raise
 
-    def flow_for(self, remote: Address) -> Flow:
+    def flow_for(self, remote: Address, peer: TlsPeer | None = None) -> Flow:
         return self._flows.get(remote) or self._new_flow(remote)
 
     def send(self, data: bytes, flow: Flow) -> None:
@@ -99,6 +99,9 @@ class UdpTransport:
             self._send_again(data, flow, error)
         else:
             self.counters.sent += 1
+
+    def trouble(self, peer: TlsPeer) -> str:
+        return ""                       # datagrams prove nobody
 
     def close(self) -> None:
         if self._epoll.closed:

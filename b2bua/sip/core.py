@@ -332,7 +332,7 @@ class UserAgentCore:
             return self._table.respond(transaction, response, now)
 
     def _dispatch(self, transaction: ServerTransaction, request: Request, flow: Flow, now: float) -> list[Effect]:
-        refusal = self._refusal(request)
+        refusal = self._refusal(request, flow)
         tag = request.to_tag
         if tag is not None:
             session = self._session_of(request, tag)
@@ -347,16 +347,21 @@ class UserAgentCore:
         assert refusal is not None
         return self._table.respond(transaction, refusal, now)
 
-    def _refusal(self, request: Request) -> Response | None:
+    def _refusal(self, request: Request, flow: Flow) -> Response | None:
         """What every request must meet, in the order of RFC 3261 §8.2; None: it does."""
         stack, method = self._stack, request.method
+        supported = stack.supported_of_registrar if method == "REGISTER" else stack.supported
         headers: list[tuple[str, str]] = []
         if method not in stack.allow:
             status, headers = 405, [stack.allow_field]
         elif request.uri.scheme not in _URI_SCHEMES:
             status = 416
-        elif not request.require <= stack.supported:
-            status, headers = 420, [("Unsupported", ", ".join(sorted(request.require - stack.supported)))]
+        elif request.uri.scheme == "sips" and not flow.transport.secure:
+            # It was promised TLS on every hop and came without (RFC 5630 §3.1.1). Not a 416, as that would have it
+            # sent again as sip, in the clear.
+            return request.response(403, "SIPS Needs TLS", to_tag=stack.identify())
+        elif not request.require <= supported:
+            status, headers = 420, [("Unsupported", ", ".join(sorted(request.require - supported)))]
         elif not _is_plain(request):
             status, headers = 415, [("Accept-Encoding", "identity")]
         elif method == "INVITE" and request.body and not _is_session_description(request):

@@ -28,6 +28,11 @@ class Transport(Enum):
         return self is not Transport.UDP
 
     @property
+    def secure(self) -> bool:
+        """Whether a sips URI may be served by it (RFC 5630 §3.1.3, RFC 7118 §5)."""
+        return self in (Transport.TLS, Transport.WSS)
+
+    @property
     def default_port(self) -> int:
         return 5061 if self is Transport.TLS else 5060
 
@@ -37,6 +42,18 @@ class Address(NamedTuple):
 
     host: str
     port: int
+
+
+class TlsPeer(NamedTuple):
+    """Whom a TLS connection that we make must lead to, and who we are there (RFC 5922 §7).
+
+    Connections are kept apart by it: what was proved to one trunk's satisfaction serves no other trunk.
+    """
+
+    names: tuple[str, ...]          # the SIP domain; its certificate must name one of these
+    ca_file: str = ""               # who may vouch for it; empty: the system's authorities
+    certificate: str = ""           # what we show when asked; empty: nothing
+    key: str = ""
 
 
 class Flow(NamedTuple):
@@ -50,6 +67,7 @@ class Flow(NamedTuple):
     local: Address
     remote: Address
     connection: int = 0
+    peer: TlsPeer | None = None     # of connections that we make ourselves
 
 
 class EndCause(Enum):

@@ -84,6 +84,7 @@ class CoreConfig:
     user_agent: str = "Smartswitch"
     allow: tuple[str, ...] = ALLOW
     supported: tuple[str, ...] = ("100rel", "timer", "replaces")
+    supported_of_registrar: tuple[str, ...] = ("path", "outbound")     # RFC 3327, RFC 5626: by REGISTER alone
     session_timer: SessionTimerPolicy = field(default_factory=SessionTimerPolicy)
     max_sessions: int = 20_000
     limits: TransactionLimits = field(default_factory=TransactionLimits)
@@ -127,7 +128,7 @@ class Stack:
 
     __slots__ = (
         "_sets", "about_us", "about_us_answering", "about_us_reoffering", "allow", "allow_field", "config", "counters",
-        "deadlines", "identify", "random", "sessions", "supported", "table",
+        "deadlines", "identify", "random", "sessions", "supported", "supported_of_registrar", "table",
     )   # fmt: skip
 
     def __init__(self, config: CoreConfig, random: Random) -> None:
@@ -139,6 +140,7 @@ class Stack:
         self.sessions: dict[str, InviteSession] = {}        # by our tag, which is the session's id
         self.counters = Counters()
         self.supported = frozenset(config.supported)
+        self.supported_of_registrar = self.supported | frozenset(config.supported_of_registrar)
         self.allow = frozenset(config.allow)
         allow = self.allow_field = ("Allow", ", ".join(config.allow))
         supported = ("Supported", ", ".join(config.supported))
@@ -193,6 +195,8 @@ class Stack:
 
 
 def contact_of(flow: Flow, user: str, *, secure: bool = False) -> str:
-    """Our Contact as header text: where the peer's requests reach us on this flow."""
-    params = {} if flow.transport is Transport.UDP else {"transport": flow.transport.value.lower()}
+    """Our Contact as header text: where the peer's requests reach us on this flow. A sips URI says TLS by itself
+    (RFC 5630 §3.1.3)."""
+    implied = flow.transport is (Transport.TLS if secure else Transport.UDP)
+    params = {} if implied else {"transport": flow.transport.value.lower()}
     return f"<{Uri('sips' if secure else 'sip', user, flow.local.host, flow.local.port, params)}>"

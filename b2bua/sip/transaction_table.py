@@ -190,7 +190,8 @@ class TransactionTable:
         effects: list[Effect | TransactionEvent] = []
         for transaction in list(self._exposed.get(failed.remote, ())):
             flow = transaction.flow
-            if flow.transport is failed.transport and flow.connection in (0, failed.connection):
+            same = (flow.transport, flow.peer) == (failed.transport, failed.peer)
+            if same and flow.connection in (0, failed.connection):
                 effects += self._fail(transaction)
         return effects
 

@@ -197,6 +197,9 @@ trunks = Table(
     Column("identity", Text),
     Column("from_shows", Text),
     Column("trusts", Text),                                # JSON list
+    Column("ca_file", Text, nullable=False, server_default=""),            # paths on the server
+    Column("certificate", Text, nullable=False, server_default=""),
+    Column("certificate_key", Text, nullable=False, server_default=""),
 )
 
 groups = Table(

@@ -22,6 +22,7 @@ from b2bua.sip.effects import (
     IncomingRequest,
     Rejected,
     RequestAnswered,
+    TlsPeer,
     Transmit,
     Transport,
 )
@@ -205,10 +206,15 @@ class UserAgent:
     def leg_count(self) -> int:
         return len(self._legs)
 
-    def flow_to(self, transport: Transport, remote: Address) -> Flow | None:
-        """How to get there; None when we do not speak that transport."""
+    def flow_to(self, transport: Transport, remote: Address, peer: TlsPeer | None = None) -> Flow | None:
+        """How to get there; None when we do not speak that transport. By TLS, `peer` says who has to be there."""
         speaker = self.transports.get(transport)
-        return None if speaker is None else speaker.flow_for(remote)
+        return None if speaker is None else speaker.flow_for(remote, peer if transport.secure else None)
+
+    def trouble(self, peer: TlsPeer) -> str:
+        """Why no TLS connection leads there; empty when nothing is known against it."""
+        speaker = self.transports.get(Transport.TLS)
+        return "" if speaker is None else speaker.trouble(peer)
 
     def dial(
         self,
@@ -270,28 +276,48 @@ class UserAgent:
         body: bytes = b"",
         call_id: str | None = None,
         cseq: int | None = None,
+        peer: TlsPeer | None = None,
     ) -> Response:
         """A request outside any dialog, tried at each destination in turn while none answers (RFC 3263 §4.3)."""
         response: Response | None = None
         for transport, remote in destination:
-            flow = self.flow_to(transport, remote)
+            flow = self.flow_to(transport, remote, peer)
             if flow is None:
                 continue
-            transaction, effects = self.core.request(
-                method, uri, from_, to, flow, self.now(), headers=headers, body=body, call_id=call_id, cseq=cseq
+            response = await self.ask(
+                flow, method, uri, from_=from_, to=to, headers=headers, body=body, call_id=call_id, cseq=cseq
             )
-            answer: asyncio.Future[Response] = self._loop.create_future()
-            self._answers[transaction] = answer
-            try:
-                self.perform(effects)
-                response = await answer
-            finally:
-                self._answers.pop(transaction, None)
             if response.status not in (408, 503):
                 break
         if response is None:
             raise NoDestination(f"no transport leads to {uri}")
         return response
+
+
+    async def ask(
+        self,
+        flow: Flow,
+        method: str,
+        uri: Uri,
+        *,
+        from_: NameAddr,
+        to: NameAddr,
+        headers: HeaderFields = (),
+        body: bytes = b"",
+        call_id: str | None = None,
+        cseq: int | None = None,
+    ) -> Response:
+        """A request outside any dialog by this flow: its final response, a 408 or 503 of our own when none came."""
+        transaction, effects = self.core.request(
+            method, uri, from_, to, flow, self.now(), headers=headers, body=body, call_id=call_id, cseq=cseq
+        )
+        answer: asyncio.Future[Response] = self._loop.create_future()
+        self._answers[transaction] = answer
+        try:
+            self.perform(effects)
+            return await answer
+        finally:
+            self._answers.pop(transaction, None)
 
 
 class NoDestination(Exception):

@@ -12,7 +12,7 @@ from b2bua.cdr import ClientId
 from b2bua.control import RegisteredPhone
 from b2bua.directory import Directory, Extension
 from b2bua.sip.auth import DigestServer, Verdict
-from b2bua.sip.bindings import Binding, BindingPolicy, Bindings, Refused, Registered
+from b2bua.sip.bindings import Binding, BindingPolicy, Bindings, Reachability, Refused, Registered
 from b2bua.sip.effects import Address, Flow, Transport
 from b2bua.sip.fields import NameAddr
 from b2bua.sip.grammar import ParseError
@@ -195,13 +195,18 @@ class Registrar:
         match bindings.register(request, flow, now, self._policy):
             case Refused(status, reason, headers):
                 self.counters.refused += 1
+                log.info(
+                    "registration refused",
+                    extra={"client": key[0], "extension": key[1], "status": status, "why": reason},
+                )
                 return request.response(status, reason, to_tag=to_tag, headers=headers)
-            case Registered(contacts, removed):
+            case Registered(contacts, removed, about_flow):
                 self.counters.accepted += 1
                 self._keep(key, bindings, contacts)
                 if removed or any(binding.updated_at == now for binding in contacts):
                     self.counters.changes += 1
                 answer = [("Contact", binding.contact(now)) for binding in contacts]
+                answer += [_SUPPORTED, *about_flow]
                 return request.response(200, to_tag=to_tag, headers=answer)
 
     def _keep(self, key: ExtensionKey, bindings: Bindings, contacts: Iterable[Binding]) -> None:
@@ -228,11 +233,33 @@ class Registrar:
         bindings = self._bindings.get(key)
         return bindings.contacts(now) if bindings else []
 
+    def to_ring(self, key: ExtensionKey, now: float) -> list[Binding]:
+        """Where to ring an extension, the best first. Phones that do not answer OPTIONS are left out while another of
+        the extension's does; where none does, all are rung, as some phones never answer OPTIONS. A phone with several
+        flows rings by one of them (RFC 5626 §7)."""
+        bindings = self.lookup(key, now)
+        answering = [binding for binding in bindings if binding.reachability is not Reachability.UNREACHABLE]
+        phones: dict[str, Binding] = {}
+        for binding in answering or bindings:
+            phones.setdefault(binding.instance if binding.reg_id else str(binding.uri), binding)
+        return list(phones.values())
+
+    def bound(self, now: float) -> list[tuple[ExtensionKey, Binding]]:
+        return list(self._live(now))
+
+    def mark(self, key: ExtensionKey, binding: Binding, reachability: Reachability) -> None:
+        """What was found out about this binding; nothing when it was replaced meanwhile."""
+        if (bindings := self._bindings.get(key)) is not None:
+            bindings.mark(binding, reachability)
+
     def phones(self, now: float) -> list[RegisteredPhone]:
         return [
-            RegisteredPhone(client, number, str(binding.uri), binding.user_agent, round(binding.expires_at - now))
+            RegisteredPhone(
+                client, number, str(binding.uri), binding.user_agent, round(binding.expires_at - now),
+                binding.reachability.value,
+            )
             for (client, number), binding in self._live(now)
-        ]
+        ]   # fmt: skip
 
     def _live(self, now: float) -> Iterator[tuple[ExtensionKey, Binding]]:
         return ((key, binding) for key, bindings in self._bindings.items() for binding in bindings.contacts(now))
@@ -244,7 +271,7 @@ class Registrar:
         return tuple(
             StoredBinding(client, number, str(binding.uri), binding.expires_at - now, _payload(binding, now))
             for (client, number), binding in self._live(now)
-            if not (binding.behind_nat and binding.flow.transport.reliable)
+            if not (binding.bound_to_flow and binding.flow.transport.reliable)
         )
 
     def restore(self, stored: Iterable[StoredBinding], now: float, flow_to: FlowTo) -> int:
@@ -265,6 +292,9 @@ class Registrar:
         return restored
 
 
+_SUPPORTED: Final = ("Supported", "path, outbound")
+
+
 def _is_own(extension: Extension, request: Request) -> bool:
     """A phone may register the extension that it logged in as, under its number or its login (§10.3 step 3)."""
     user = request.to.uri.user
@@ -277,12 +307,13 @@ def _payload(binding: Binding, now: float) -> str:
         {
             "contact": binding.contact(binding.updated_at),
             "transport": flow.transport.value,
-            "remote": [flow.remote.host, flow.remote.port] if not flow.connection else None,
+            "remote": list(binding.anew.remote if flow.connection else flow.remote),
             "behind_nat": binding.behind_nat,
             "call_id": binding.call_id,
             "cseq": binding.cseq,
             "user_agent": binding.user_agent,
             "age": now - binding.updated_at,
+            "path": binding.path,
         }
     )
 
@@ -306,6 +337,7 @@ def _restored(stored: StoredBinding, now: float, flow_to: FlowTo) -> Binding | N
             user_agent=str(fields["user_agent"]),
             instance=contact.params.get("+sip.instance", "").strip('"'),
             reg_id=contact.params.get("reg-id", ""),
+            path=tuple(str(NameAddr.parse(hop)) for hop in fields.get("path", ())),
         )
     except (ParseError, ValueError, KeyError, TypeError):
         return None

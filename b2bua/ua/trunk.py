@@ -13,7 +13,7 @@ from b2bua.control import TrunkState
 from b2bua.directory import Trunk
 from b2bua.net.resolver import Resolver, Target
 from b2bua.sip.auth import DigestClient
-from b2bua.sip.effects import Address, Flow, Transport
+from b2bua.sip.effects import Address, Flow, TlsPeer, Transport
 from b2bua.sip.fields import NameAddr
 from b2bua.sip.headers import Headers
 from b2bua.sip.message import Response
@@ -61,11 +61,16 @@ class Requester(Protocol):
         headers: Sequence[tuple[str, str]] = (),
         call_id: str | None = None,
         cseq: int | None = None,
+        peer: TlsPeer | None = None,
     ) -> Response:
         """The final response; a 408 or 503 of its own making when none came."""
         ...
 
-    def flow_to(self, transport: Transport, remote: Address) -> Flow | None: ...
+    def flow_to(self, transport: Transport, remote: Address, peer: TlsPeer | None = None) -> Flow | None: ...
+
+    def trouble(self, peer: TlsPeer) -> str:
+        """Why no TLS connection leads there; empty when nothing is known against it."""
+        ...
 
     def now(self) -> float: ...
 
@@ -114,6 +119,15 @@ class TrunkLine:
         return Uri.sip(self.trunk.user, self.domain)
 
     @property
+    def peer(self) -> TlsPeer | None:
+        """Who must be at the far end, where the transport can tell (RFC 5922 §7.1)."""
+        if self.transport is not Transport.TLS:
+            return None
+        trunk = self.trunk
+        names = dict.fromkeys((trunk.host.strip("[]"), self.domain))
+        return TlsPeer(tuple(names), trunk.ca_file, trunk.certificate, trunk.certificate_key)
+
+    @property
     def up(self) -> bool:
         return self._up and (self._until is None or self._requester.now() < self._until)
 
@@ -126,7 +140,7 @@ class TrunkLine:
         """For a call, the best first. A Service-Route is the way that the registrar wants (RFC 3608 §6.1)."""
         now = self._requester.now()
         targets = sorted(self._edge or self.targets, key=lambda target: self._failed.get(target, now) > now)
-        ways = (self._requester.flow_to(*target) for target in targets)
+        ways = (self._requester.flow_to(*target, self.peer) for target in targets)
         return [way for way in ways if way is not None]
 
     def failed(self, target: Target) -> None:
@@ -142,7 +156,9 @@ class TrunkLine:
     def state(self, now: float) -> TrunkState:
         left = f" for {self._until - now:.0f} s" if self._until is not None and self._until > now else ""
         doubt = "a call failed there lately; " if now < self._doubted_until else ""
-        return TrunkState(self.trunk.client, self.trunk.name, self.up, doubt + self._detail + left)
+        trouble = self._requester.trouble(self.peer) if self.peer is not None and not self.up else ""
+        detail = f"{self._detail}; {trouble}" if trouble else self._detail + left
+        return TrunkState(self.trunk.client, self.trunk.name, self.up, doubt + detail)
 
     def stop(self) -> None:
         """Unregister and end."""
@@ -206,7 +222,7 @@ class TrunkLine:
         for target in targets:
             response = await self._requester.request(
                 "REGISTER", register.uri, from_=aor, to=aor, destination=(target,), headers=register.headers,
-                call_id=register.call_id, cseq=register.cseq,
+                call_id=register.call_id, cseq=register.cseq, peer=self.peer,
             )   # fmt: skip
             if response.status not in (408, 503):
                 self._prefer(target)
@@ -222,12 +238,12 @@ class TrunkLine:
             wanted = first.transport or self.trunk.transport
             transport = Transport(wanted) if wanted in Transport.__members__ else self.transport
             found = await self._resolver.resolve(first.host, first.port, transport)
-            edge = [target for target in found if self._requester.flow_to(*target) is not None]
+            edge = [target for target in found if self._requester.flow_to(*target, self.peer) is not None]
         self.routes, self._edge = routes, edge
 
     def _contact(self) -> Uri:
         params = {} if self.transport is Transport.UDP else {"transport": self.transport.value.lower()}
-        flow = self._requester.flow_to(*self.targets[0]) if self.targets else None
+        flow = self._requester.flow_to(*self.targets[0], self.peer) if self.targets else None
         local = flow.local if flow is not None else Address("0.0.0.0", self.transport.default_port)  # noqa: S104
         return Uri.sip(self.token, local.host, local.port, params)
 
@@ -259,7 +275,7 @@ class TrunkLine:
     async def _ping(self, target: Target) -> bool:
         uri = Uri.sip("", self.domain)
         response = await self._requester.request(
-            "OPTIONS", uri, from_=NameAddr(self.aor), to=NameAddr(uri), destination=(target,)
+            "OPTIONS", uri, from_=NameAddr(self.aor), to=NameAddr(uri), destination=(target,), peer=self.peer
         )
         return response.status not in (408, 503)    # any other answer, a refusal too, comes from somebody alive
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from b2bua.app import System, running, tcp_limits
+from b2bua.app import System, running, stream_limits
 from b2bua.cdr import ClientId
 from b2bua.config import Listener, LogSettings, MediaSettings, ServerSettings, Settings, SipSettings, WebSettings
 from b2bua.directory import Client, Directory, Extension, Number, Trunk
-from b2bua.net.tcp import TcpLimits
+from b2bua.net.streams import StreamLimits
 from b2bua.net.udp import UdpTransport
 from b2bua.sip import admission
 from b2bua.sip.auth import DigestClient, Unanswerable, ha1
@@ -372,7 +372,7 @@ async def test_connections_that_only_cost_are_refused_and_udp_goes_on(tmp_path: 
         assert counters.framing_errors >= len(endless) - 2
         assert (await fate(message("INVITE", STRANGER_AT, "Content-Length: 0"))).startswith(b"SIP/2.0 401")
         assert await fate(message("OPTIONS", STRANGER_AT, "Content-Length: 0")) == b""
-        allowed = TcpLimits().connections_per_address
+        allowed = StreamLimits().connections_per_address
         half_open = [await asyncio.open_connection(*tcp, local_addr=(STRANGER, 0)) for _ in range(allowed + 20)]
         try:
             for _, writer in half_open:
@@ -392,12 +392,12 @@ async def test_connections_that_only_cost_are_refused_and_udp_goes_on(tmp_path: 
                 writer.close()
 
 
-@pytest.mark.parametrize(("most", "connections"), [(1024, 256), (1_048_576, TcpLimits().connections)])
+@pytest.mark.parametrize(("most", "connections"), [(1024, 256), (1_048_576, StreamLimits().connections)])
 def test_connections_leave_files_for_what_the_calls_need(
     monkeypatch: pytest.MonkeyPatch, most: int, connections: int
 ) -> None:
     raised: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (512, most))
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: raised.append(limits))
-    assert tcp_limits().connections == connections
+    assert stream_limits().connections == connections
     assert raised == [(most, most)]

@@ -10,6 +10,7 @@ import pytest
 from b2bua.check import checked, notes
 from b2bua.config import Settings
 from b2bua.faults import ConfigurationFaults
+from tests.support.certificates import DAY, Authority
 
 FREE = """\
 [server]
@@ -99,3 +100,49 @@ def test_what_is_right_and_may_surprise_is_noted() -> None:
     assert any("public_url" in note for note in notes(Settings()))
     public = Settings.model_validate({"web": {"public_url": "https://pbx.example.org"}})
     assert notes(public) == []
+
+
+TLS = """\
+[sip]
+listen = [
+  {{ host = "127.0.0.1", port = 0 }},
+  {{ transport = "tls", host = "127.0.0.1", port = 0, certificate = "{0}", key = "{1}", client_ca = "{2}" }},
+]
+[server]
+data_dir = "{3}/data"
+[media]
+host = "127.0.0.1"
+[web]
+port = 0
+"""
+
+
+def with_tls(directory: Path, certificate: Path, key: Path, client_ca: Path) -> Path:
+    return written(directory, TLS.format(certificate, key, client_ca, directory))
+
+
+def test_certificates_that_serve_are_left_alone(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    files = authority.issue("pbx", until=10 * DAY)
+    settings = checked(with_tls(tmp_path, files.certificate, files.key, authority.file))
+    assert any(f"{files.certificate} ends on" in note for note in notes(settings))
+
+
+def test_every_fault_of_certificates_is_named_with_its_line_and_remedy(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    good, other = authority.issue("pbx"), authority.issue("other")
+    expired, early = authority.issue("old", until=-DAY / 2), authority.issue("early", since=DAY)
+    locked = authority.issue("locked", passphrase=b"secret")
+    for certificate, key, problem, remedy in (
+        (expired.certificate, expired.key, f"certificate: {expired.certificate} expired on 20", "Renew it"),
+        (early.certificate, early.key, f"certificate: {early.certificate} is valid from", "this machine's clock"),
+        (good.certificate, other.key, f"key: {other.key} is not the key of {good.certificate}", "was made for"),
+        (good.key, good.key, f"certificate: {good.key} holds no certificate", "PEM"),
+        (good.certificate, good.certificate, f"key: {good.certificate} holds no private key", "PEM"),
+        (tmp_path / "no.pem", good.key, f"certificate: {tmp_path}/no.pem cannot be read: No such file", "right path"),
+        (locked.certificate, locked.key, f"key: the key in {locked.key} is encrypted", "passphrase"),
+    ):
+        (found,) = faults(with_tls(tmp_path, certificate, key, authority.file))
+        assert found.startswith(f"line 4: sip.listen[1].{problem}")
+        assert remedy in found
+    assert len(faults(with_tls(tmp_path, tmp_path / "a", tmp_path / "b", good.key))) == 3

@@ -9,8 +9,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 
 import pytest
 
-from b2bua.net import tcp
-from b2bua.net.tcp import TcpLimits, TcpTransport
+from b2bua.net import streams
+from b2bua.net.streams import StreamLimits
+from b2bua.net.tcp import TcpTransport
 from b2bua.sip.effects import Address, Flow, Transport
 
 pytestmark = pytest.mark.both_loops
@@ -51,7 +52,7 @@ class Ours:
 
 
 @asynccontextmanager
-async def listening(limits: TcpLimits | None = None, host: str = "127.0.0.1") -> AsyncIterator[Ours]:
+async def listening(limits: StreamLimits | None = None, host: str = "127.0.0.1") -> AsyncIterator[Ours]:
     sink = Sink()
     async with asyncio.TaskGroup() as tasks:
         transport = await TcpTransport.open(Address(host, 0), sink, tasks, limits=limits)
@@ -146,7 +147,7 @@ async def test_a_connection_that_is_not_made_in_time_is_given_up() -> None:
                 fillers.append(filler)
                 filler.setblocking(False)
                 filler.connect_ex(tuple(address))
-            async with listening(TcpLimits(connect_time=0.05)) as ours:
+            async with listening(StreamLimits(connect_time=0.05)) as ours:
                 flow = ours.transport.flow_for(address)
                 ours.transport.send(message(), flow)
                 assert await ours.sink.failures.get() == flow
@@ -156,7 +157,7 @@ async def test_a_connection_that_is_not_made_in_time_is_given_up() -> None:
 
 
 async def test_what_waits_for_a_connection_is_limited() -> None:
-    async with a_server() as (there, accepted), listening(TcpLimits(waiting=2 * len(message()))) as ours:
+    async with a_server() as (there, accepted), listening(StreamLimits(waiting=2 * len(message()))) as ours:
         for number in range(3):
             ours.transport.send(message(str(number)), ours.transport.flow_for(there))
         assert ours.transport.counters.dropped_unsent == 1
@@ -167,7 +168,7 @@ async def test_what_waits_for_a_connection_is_limited() -> None:
 
 
 async def test_connections_being_made_are_limited() -> None:
-    async with a_server() as (there, accepted), listening(TcpLimits(connecting=0)) as ours:
+    async with a_server() as (there, accepted), listening(StreamLimits(connecting=0)) as ours:
         ours.transport.send(message(), ours.transport.flow_for(there))
         assert (await ours.sink.failures.get()).remote == there
         assert accepted.empty()
@@ -204,7 +205,7 @@ async def test_what_is_no_sip_loses_its_connection(ours: Ours, garbage: bytes) -
 
 
 async def test_connections_are_limited_in_all_and_by_address() -> None:
-    async with listening(TcpLimits(connections=3, connections_per_address=2)) as ours:
+    async with listening(StreamLimits(connections=3, connections_per_address=2)) as ours:
         async with ours.peer() as (_, one), ours.peer() as (_, two):
             for writer in (one, two):
                 writer.write(message())
@@ -221,7 +222,7 @@ async def test_connections_are_limited_in_all_and_by_address() -> None:
 
 
 async def test_a_peer_that_does_not_read_loses_its_connection() -> None:
-    async with listening(TcpLimits(unsent=50_000)) as ours, ours.peer() as (_, writer):
+    async with listening(StreamLimits(unsent=50_000)) as ours, ours.peer() as (_, writer):
         writer.write(message())
         _, flow = await ours.sink.messages.get()
         while not ours.transport.counters.unsent_closed:
@@ -233,17 +234,17 @@ async def test_a_peer_that_does_not_read_loses_its_connection() -> None:
 @pytest.mark.parametrize(
     ("limits", "sent"),
     [
-        (TcpLimits(first_message_time=0.0), b""),
-        (TcpLimits(first_message_time=0.0), b"\r\n\r\n"),
-        (TcpLimits(message_time=0.0), message() + message()[:20]),
-        (TcpLimits(idle_time=0.0), message()),
+        (StreamLimits(first_message_time=0.0), b""),
+        (StreamLimits(first_message_time=0.0), b"\r\n\r\n"),
+        (StreamLimits(message_time=0.0), message() + message()[:20]),
+        (StreamLimits(idle_time=0.0), message()),
     ],
     ids=["says nothing", "only pings", "begins and does not end", "idle"],
 )
 async def test_a_connection_that_only_costs_is_closed(
-    limits: TcpLimits, sent: bytes, monkeypatch: pytest.MonkeyPatch
+    limits: StreamLimits, sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tcp, "SWEEP", 0.01)
+    monkeypatch.setattr(streams, "SWEEP", 0.01)
     async with listening(limits) as ours, ours.peer() as (_, writer):
         writer.write(sent)
         await ours.sink.failures.get()
@@ -251,8 +252,8 @@ async def test_a_connection_that_only_costs_is_closed(
 
 
 async def test_a_used_connection_within_its_limits_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tcp, "SWEEP", 0.001)
-    async with listening(TcpLimits(first_message_time=0.0, message_time=60.0)) as ours, ours.peer() as (_, writer):
+    monkeypatch.setattr(streams, "SWEEP", 0.001)
+    async with listening(StreamLimits(first_message_time=0.0, message_time=60.0)) as ours, ours.peer() as (_, writer):
         writer.write(message() + message("2")[:20])
         await ours.sink.messages.get()
         writer.write(message("2")[20:])
@@ -261,7 +262,7 @@ async def test_a_used_connection_within_its_limits_is_left_alone(monkeypatch: py
 
 
 async def test_half_messages_of_all_connections_together_are_limited() -> None:
-    async with listening(TcpLimits(unread_in_all=1000)) as ours, ours.peer() as (_, one), ours.peer() as (_, two):
+    async with listening(StreamLimits(unread_in_all=1000)) as ours, ours.peer() as (_, one), ours.peer() as (_, two):
         head = b"OPTIONS sip:a@b SIP/2.0\r\nX: "
         one.write(message() + head + b"x" * 700)
         two.write(message() + head + b"x" * 700)

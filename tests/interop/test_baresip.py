@@ -17,6 +17,7 @@ from b2bua.sip.effects import Address
 from tests.sipp.office import DID, OFFICE, PASSWORD
 from tests.support import baresip
 from tests.support.baresip import Baresip, running_baresip
+from tests.support.certificates import Authority, ip
 from tests.support.daemon import Addresses, Daemon, running_daemon
 from tests.support.phone import Answers, Phone, PhoneCall
 from tests.support.tone import PCMA, PCMU, RATE, RtpTone, Samples, dominant, rtp_tone
@@ -29,10 +30,16 @@ PURE = 0.9                                           # share of the tone in what
 
 
 @pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Daemon]:
     addresses = Addresses.of_this_process()
     office = OFFICE.format(trunk=addresses.trunk)
-    with running_daemon(tmp_path_factory.mktemp("daemon"), addresses, office) as daemon:
+    tls = authority.issue("pbx", *ip(addresses.daemon))
+    with running_daemon(tmp_path_factory.mktemp("daemon"), addresses, office, tls) as daemon:
         yield daemon
 
 
@@ -52,14 +59,15 @@ class Line:
 
 
 @asynccontextmanager
-async def line(daemon: Daemon, home: Path, codec: str) -> AsyncIterator[Line]:
+async def line(daemon: Daemon, home: Path, codec: str, ca_file: Path | None = None) -> AsyncIterator[Line]:
+    """By TLS, when there is a `ca_file`."""
     addresses = daemon.addresses
     trunk_at, server = Address(addresses.trunk, 5060), Address(addresses.daemon, 5060)
     async with (
         rtp_tone(addresses.trunk, SPOKEN_OUTSIDE, {"PCMA": PCMA, "PCMU": PCMU}[codec]) as outside,
         running_baresip(
-            home, addresses.phone("101"), daemon.sip, user="101", login="office-101", password=PASSWORD,
-            frequency=SPOKEN_BY_PHONE, codec=codec,
+            home, addresses.phone("101"), daemon.sip if ca_file is None else f"{addresses.daemon}:5061", user="101",
+            login="office-101", password=PASSWORD, frequency=SPOKEN_BY_PHONE, codec=codec, ca_file=ca_file,
         ) as phone,
     ):
         # One daemon serves all tests: the same seed would make the same Call-ID, and a new call a repeated one.
@@ -109,6 +117,25 @@ async def test_a_phone_calls_out_and_hangs_up(daemon: Daemon, tmp_path: Path) ->
     assert is_tone(samples, SPOKEN_OUTSIDE, rate)
     record = daemon.record(dialled="+79161110022")
     assert (record["direction"], record["disposition"], record["ended_by"]) == ("outbound", "answered", "caller")
+
+
+async def test_a_phone_by_tls_is_called_and_calls(daemon: Daemon, authority: Authority, tmp_path: Path) -> None:
+    async with line(daemon, tmp_path, "PCMA", authority.file) as ends, asyncio.timeout(30):
+        call = ends.trunk.call(DID, as_="+79161230055")
+        await call.answered.wait()
+        await ends.phone.event("CALL_ESTABLISHED")
+        heard_outside = await ends.talk(call)
+        call.hang_up()
+        await ends.phone.event("CALL_CLOSED")
+        ends.trunk.does = Answers(after=0.2)
+        await ends.phone.tell("dial", "+79161110055")
+        await ends.phone.event("CALL_ESTABLISHED")
+        await ends.phone.tell("hangup")
+        await ends.trunk.calls[1].over.wait()
+    assert is_tone(heard_outside, SPOKEN_BY_PHONE)
+    assert daemon.record(caller="+79161230055")["disposition"] == "answered"
+    assert daemon.record(dialled="+79161110055")["disposition"] == "answered"
+    assert "Require: outbound" in (daemon.home / "log").read_text(errors="replace")
 
 
 def is_tone(samples: Samples, frequency: float, rate: int = RATE) -> bool:

@@ -1,11 +1,11 @@
-"""Random REGISTER sequences against a model of RFC 3261 §10.3 that is a dictionary."""
+"""Random REGISTER sequences against a model of RFC 3261 §10.3 that is a dictionary; what always holds of outbound."""
 
 from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from b2bua.sip.bindings import MAX_REORDERING, BindingPolicy, Bindings, Registered
+from b2bua.sip.bindings import MAX_REORDERING, BindingPolicy, Bindings, Reachability, Registered
 from b2bua.sip.effects import Address, Flow, Transport
 from b2bua.sip.headers import Headers
 from b2bua.sip.message import Request
@@ -76,3 +76,55 @@ def test_bindings_are_what_the_model_says(sequence: list[tuple[object, int | Non
         live = {user: at for user, (at, *_) in model.items() if at > now}
         assert {binding.uri.user: binding.expires_at for binding in bindings.contacts(now)} == live
         assert len(live) <= MOST
+
+
+phone = st.tuples(
+    st.sampled_from("abc"),                                 # user part of the Contact
+    st.sampled_from(["", "1", "2"]),                        # instance
+    st.sampled_from(["", "1", "2"]),                        # reg-id
+    st.booleans(),                                          # Supported: outbound
+    st.sampled_from([0, 1, 2, 3]),                          # connection; 0: UDP
+    st.sampled_from([0, 60]),                               # expires
+)
+events = st.one_of(phone, st.integers(1, 3), st.sampled_from(Reachability))
+
+
+def flow_of(connection: int) -> Flow:
+    return FLOW if not connection else FLOW._replace(transport=Transport.TCP, connection=connection)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(events, max_size=25))
+def test_a_phone_has_one_binding_a_flow_and_none_by_a_connection_that_is_gone(
+    sequence: list[tuple[str, str, str, bool, int, int] | int | Reachability],
+) -> None:
+    bindings = Bindings(MOST)
+    gone: set[Flow] = set()
+    for number, event in enumerate(sequence):
+        now = 40.0 * number
+        match event:
+            case int(connection):                                   # it ends
+                bindings.drop_connection(flow_of(connection))
+                gone.add(flow_of(connection))
+            case Reachability():
+                for binding in bindings.contacts(now)[:1]:
+                    bindings.mark(binding, event)
+            case (user, instance, reg_id, outbound, connection, expires):
+                params = f';+sip.instance="<urn:uuid:{instance}>"' if instance else ""
+                params += f";reg-id={reg_id}" if reg_id else ""
+                gone.discard(flow_of(connection))
+                asked = Request("REGISTER", Uri.parse("sip:pbx.test"), Headers([
+                    ("Via", "SIP/2.0/UDP 192.0.2.7;branch=z9hG4bK1"), ("Call-ID", str(number)),
+                    ("CSeq", "1 REGISTER"), ("Contact", f"<sip:{user}@192.0.2.7>;expires={expires}{params}"),
+                    *([("Supported", "outbound")] if outbound else []),
+                ]))     # fmt: skip
+                outcome = bindings.register(asked, flow_of(connection), now, POLICY)
+                if isinstance(outcome, Registered):
+                    agreed = ("Require", "outbound") in outcome.headers
+                    assert agreed == bool(instance and reg_id and outbound and connection and expires)
+        live = bindings.contacts(now)
+        assert len(live) <= MOST
+        keys = [(one.instance, one.reg_id) for one in live if one.instance]
+        assert len(set(keys)) == len(keys)
+        assert not any(one.outbound and one.flow in gone for one in live)
+        assert all(one.reg_id == "" or one.instance for one in live)

@@ -38,9 +38,10 @@ module_app menu.so
 module_app ctrl_tcp.so
 ctrl_tcp_listen {host}:{control}
 """
+TLS_CONFIG = "sip_cafile {ca_file}\nsip_verify_server yes\nmodule_tmp uuid.so\n"      # outbound needs an instance
 ACCOUNT = (
-    '<sip:{user}@{server};transport=udp>;auth_user={login};auth_pass={password};outbound="sip:{server};transport=udp"'
-    ";regint=60;answermode=auto;audio_codecs={codec}/8000/1"
+    "<sip:{user}@{server};transport={transport}>;auth_user={login};auth_pass={password}"
+    ';outbound="sip:{server};transport={transport}"{more};regint=60;answermode=auto;audio_codecs={codec}/8000/1'
 )
 
 
@@ -84,11 +85,16 @@ class Baresip:
 
 @asynccontextmanager
 async def running_baresip(
-    home: Path, host: str, server: str, *, user: str, login: str, password: str, frequency: float, codec: str = "PCMA"
+    home: Path, host: str, server: str, *, user: str, login: str, password: str, frequency: float, codec: str = "PCMA",
+    ca_file: Path | None = None,
 ) -> AsyncIterator[Baresip]:
-    """A phone at `host` that registers at `server` and answers every call with a tone."""
-    account = ACCOUNT.format(user=user, server=server, login=login, password=password, codec=codec)
-    with _furnished(home, host, frequency) as log:
+    """A phone at `host` that registers at `server` and answers every call with a tone. With a `ca_file` it goes by TLS,
+    and by the rules of outbound (RFC 5626)."""
+    transport, more = ("udp", "") if ca_file is None else ("tls", ";sipnat=outbound")
+    account = ACCOUNT.format(
+        user=user, server=server, login=login, password=password, codec=codec, transport=transport, more=more
+    )
+    with _furnished(home, host, frequency, ca_file) as log:
         process = await asyncio.create_subprocess_exec(
             "baresip", "-f", str(home), "-s", cwd=home, stdin=DEVNULL, stdout=log, stderr=STDOUT
         )
@@ -103,11 +109,12 @@ async def running_baresip(
             await writer.wait_closed()
 
 
-def _furnished(home: Path, host: str, frequency: float) -> BinaryIO:
+def _furnished(home: Path, host: str, frequency: float, ca_file: Path | None) -> BinaryIO:
     """What baresip wants to find in its directory; the file that its log goes to."""
     home.mkdir(parents=True, exist_ok=True)
     write_wav(home / "microphone.wav", tone(frequency, MICROPHONE_SECONDS))
-    (home / "config").write_text(CONFIG.format(host=host, home=home, modules=MODULES, control=CONTROL_PORT))
+    config = CONFIG.format(host=host, home=home, modules=MODULES, control=CONTROL_PORT)
+    (home / "config").write_text(config if ca_file is None else config + TLS_CONFIG.format(ca_file=ca_file))
     for empty in ("accounts", "contacts"):
         (home / empty).write_text("")
     return (home / "log").open("wb")

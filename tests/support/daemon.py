@@ -16,6 +16,8 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from b2bua.net.certificates import CertificateFiles
+
 PATIENCE = 20.0                           # seconds to become ready, and to end
 TICK = 0.05
 COMMAND = (sys.executable, "-m", "b2bua")
@@ -29,7 +31,10 @@ drain_seconds = 1
 [sip]
 realm = "{host}"
 register_min = 60
-listen = [{{ transport = "udp", host = "{host}", port = 5060 }}, {{ transport = "tcp", host = "{host}", port = 5060 }}]
+qualify_every = 0            # SIPp takes an OPTIONS for a call that it did not expect
+listen = [
+  {{ transport = "udp", host = "{host}", port = 5060 }}, {{ transport = "tcp", host = "{host}", port = 5060 }}{tls}
+]
 
 [media]
 host = "{host}"
@@ -111,10 +116,12 @@ class Daemon:
 
 
 @contextmanager
-def running_daemon(home: Path, addresses: Addresses, directory: str) -> Iterator[Daemon]:
+def running_daemon(
+    home: Path, addresses: Addresses, directory: str, tls: CertificateFiles | None = None
+) -> Iterator[Daemon]:
     """Serve `directory` (what `smartswitch apply` reads) while the block lasts; then it must end well."""
     config, applied = home / "smartswitch.toml", home / "office.toml"
-    config.write_text(CONFIG.format(home=home, host=addresses.daemon))
+    config.write_text(CONFIG.format(home=home, host=addresses.daemon, tls=_tls_listener(addresses, tls)))
     applied.write_text(directory)
     subprocess.run([*COMMAND, "apply", "--config", str(config), str(applied)], check=True, timeout=60, cwd=ROOT)
     with (home / "log").open("wb") as log:
@@ -131,6 +138,13 @@ def running_daemon(home: Path, addresses: Addresses, directory: str) -> Iterator
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+def _tls_listener(addresses: Addresses, files: CertificateFiles | None) -> str:
+    if files is None:
+        return ""
+    return (f', {{ transport = "tls", host = "{addresses.daemon}", certificate = "{files.certificate}", '
+            f'key = "{files.key}" }}')     # fmt: skip
 
 
 def _wait_until_ready(daemon: Daemon) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
 
-from b2bua.sip.effects import Address, Flow, Transport
+from b2bua.sip.effects import Address, Flow, TlsPeer, Transport
 
 
 class Sink(Protocol):
@@ -145,9 +145,12 @@ class Endpoint:
             flow = flow._replace(connection=self._network.stream(flow.local, flow.remote))
         self._network.carry(data, flow._replace(local=self.local))
 
-    def flow_for(self, remote: Address) -> Flow:
+    def flow_for(self, remote: Address, peer: TlsPeer | None = None) -> Flow:
         connection = self._network.stream(self.local, remote) if self.kind.reliable else 0
-        return Flow(self.kind, self.local, remote, connection)
+        return Flow(self.kind, self.local, remote, connection, peer if self.kind is Transport.TLS else None)
+
+    def trouble(self, peer: TlsPeer) -> str:
+        return ""
 
     def close(self) -> None:
         self._network.detach(self)

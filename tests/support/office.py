@@ -26,6 +26,7 @@ from b2bua.sip.core import CoreConfig, UserAgentCore
 from b2bua.sip.effects import Address, Flow
 from b2bua.sip.message import Request
 from b2bua.ua.agent import UserAgent
+from b2bua.ua.qualifier import Qualifier
 from b2bua.ua.registrar import Registrar
 from b2bua.ua.trunk_table import TrunkTable
 from tests.support.network import Conditions, Network
@@ -115,12 +116,15 @@ class Office:
     dns: FakeDns
     _phones: dict[str, Phone] = field(default_factory=dict)
 
-    async def phone(self, number: str, does: Behaviour = Answers(), *, host: str = "") -> Phone:
-        """A registered phone of this extension; `host` for a second one of the same."""
+    async def phone(
+        self, number: str, does: Behaviour = Answers(), *, host: str = "", registered: bool = True
+    ) -> Phone:
+        """A phone of this extension; `host` for a second one of the same."""
         phone = Phone(number, SERVER, password=PASSWORD, does=does, seed=len(self._phones) + 1)
         phone.on(self.network, Address(host or f"10.0.2.{number}", 5060))
-        response = await phone.register()
-        assert response.status == 200, response
+        if registered:
+            response = await phone.register()
+            assert response.status == 200, response
         self._phones[host or number] = phone
         return phone
 
@@ -167,7 +171,8 @@ def directory() -> Directory:
 
 @asynccontextmanager
 async def open_office(
-    *, seed: int = 1, conditions: Conditions = Conditions(), media: MediaPlane | None = None, limits: Limits = Limits()
+    *, seed: int = 1, conditions: Conditions = Conditions(), media: MediaPlane | None = None, limits: Limits = Limits(),
+    qualify_every: float = 0.0,
 ) -> AsyncIterator[Office]:
     network = Network(seed, conditions)
     crm, books = FakeCrm(), FakeBooks(directory())
@@ -209,14 +214,17 @@ async def open_office(
             limits=limits,
         )
         door.append(pbx)
+        qualifier = Qualifier(registrar, agent, randomness, every=qualify_every)
         agent.serve(pbx, [network.attach(SERVER, agent)])
         trunk = Phone("operator", SERVER, does=Answers(after=3.0), seed=99).on(network, OPERATOR)
         running = calls.create_task(trunks.run())
+        qualifying = calls.create_task(qualifier.run())
         office = Office(network, pbx, agent, crm, books, trunk, trunks, dns)
         try:
             yield office
         finally:
             await pbx.drain(0)
             running.cancel()
+            qualifying.cancel()
             for phone in (trunk, *office._phones.values()):
                 phone.close()

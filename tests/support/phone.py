@@ -33,12 +33,14 @@ from b2bua.sip.effects import (
     Provisional,
     Rejected,
     RequestAnswered,
+    TlsPeer,
     Transmit,
 )
 from b2bua.sip.fields import NameAddr
 from b2bua.sip.invite_session import InviteSession
 from b2bua.sip.message import Request, Response
 from b2bua.sip.parser import parse
+from b2bua.sip.stack import contact_of
 from b2bua.sip.uri import Uri
 from tests.support.network import Network, Sink
 
@@ -205,10 +207,14 @@ class Phone:
         rtp_port: int = 40000,
         seed: int = 0,
         config: CoreConfig | None = None,
+        peer: TlsPeer | None = None,
+        sips: bool = False,
     ) -> None:
+        """`peer`: who the server has to prove to be, by TLS. `sips`: this phone says sips of everybody."""
         self.user, self.server, self.domain, self.name = user, server, domain or server.host, name
         self.does: Behaviour = does
         self.rtp_port = rtp_port
+        self.peer, self.sips = peer, sips
         self.calls: list[PhoneCall] = []
         self.ladders: dict[str, list[str]] = {}
         self.core = UserAgentCore(config or CoreConfig(), random.Random(seed))
@@ -265,24 +271,26 @@ class Phone:
         """Dial; `as_` and `shown` are what From says, as a trunk says somebody else's number."""
         user, shown = as_ or self.user, self.name if shown is None else shown
         outgoing = OutgoingInvite(
-            request_uri=Uri.sip(number, self.server.host, self.server.port),
-            from_=NameAddr(Uri.sip(user, self.domain), shown),
-            to=NameAddr(Uri.sip(number, self.domain)),
+            request_uri=self._uri(number, self.server.host, self.server.port),
+            from_=NameAddr(self._uri(user, self.domain), shown),
+            to=NameAddr(self._uri(number, self.domain)),
             contact_user=user,
             body=self.sdp("sendrecv"),
             headers=tuple(headers),
         )
-        session, effects = self.core.invite(outgoing, self.transport.flow_for(self.server), self.now())
+        session, effects = self.core.invite(outgoing, self._way(), self.now())
         call = PhoneCall(self, session, user, shown)
         self.calls.append(call)
         self.track(call)
         self.do(effects)
         return call
 
-    async def register(self, expires: int = 3600) -> Response:
-        """The registrar's last word: 200, or why not."""
-        contact = Uri.sip(self.user, self.transport.local.host, self.transport.local.port)
-        call_id, headers = f"reg-{self.user}", (("Contact", f"<{contact}>"), ("Expires", str(expires)))
+    async def register(
+        self, expires: int = 3600, *, contact: str = "", headers: Sequence[tuple[str, str]] = ()
+    ) -> Response:
+        """The registrar's last word: 200, or why not. `contact` is the whole value, where it is not our address."""
+        contact = contact or contact_of(self._way(), self.user, secure=self.sips)
+        call_id, headers = f"reg-{self.user}", (("Contact", contact), ("Expires", str(expires)), *headers)
         response, request = await self._ask("REGISTER", headers, call_id)
         for _ in range(2):                # a challenge, and perhaps a stale nonce
             if response.status not in (401, 407) or not (credentials := self.credentials(response, request)):
@@ -293,15 +301,21 @@ class Phone:
     async def _ask(
         self, method: str, headers: Sequence[tuple[str, str]], call_id: str, cseq: int = 1
     ) -> tuple[Response, Request]:
-        me = NameAddr(Uri.sip(self.user, self.domain))
+        me = NameAddr(self._uri(self.user, self.domain))
         transaction, effects = self.core.request(
-            method, Uri.sip("", self.domain), me, me, self.transport.flow_for(self.server), self.now(),
+            method, self._uri("", self.domain), me, me, self._way(), self.now(),
             headers=headers, call_id=call_id, cseq=cseq,
         )
         request = next(e.message for e in effects if isinstance(e, Transmit) and isinstance(e.message, Request))
         self._asked[transaction] = self._loop.create_future()
         self.do(effects)
         return await self._asked[transaction], request
+
+    def _uri(self, user: str, host: str, port: int | None = None) -> Uri:
+        return Uri("sips" if self.sips else "sip", user, host, port)
+
+    def _way(self) -> Flow:
+        return self.transport.flow_for(self.server, self.peer)
 
     # -- SDP
 

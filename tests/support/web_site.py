@@ -23,7 +23,7 @@ from b2bua.crm.outbox import OutboxCounts
 from b2bua.keys import Keys
 from b2bua.links import RecordingLinks
 from b2bua.metrics import Figures, Metrics
-from b2bua.net.tcp import TcpCounters
+from b2bua.net.streams import StreamCounters
 from b2bua.net.udp import UdpCounters
 from b2bua.sip.stack import Counters as CoreCounters
 from b2bua.sip.transaction_table import Counters as TransactionCounters
@@ -79,7 +79,8 @@ def figures(**changes: Any) -> Figures:
     nothing = Figures(
         live_calls={}, calls=SimpleNamespace(finished=Counter(), refused=Counter(), faults=0), agent=AgentCounters(),
         core=CoreCounters(), transactions=TransactionCounters(), live_sessions=0, live_transactions=0,
-        transports=[("udp", UdpCounters()), ("tcp", TcpCounters())], registrar=RegistrarCounters(), registered_phones=0,
+        transports=[("udp", UdpCounters()), ("tcp", StreamCounters())], registrar=RegistrarCounters(),
+        certificates={"/etc/pbx.pem": 1.8e9}, phones={},
         trunks_up=0, trunks_down=0, trunks=TrunkCounters(), lookup=LookupCounts(), outbox=OutboxCounts(),
         backlog=Backlog(), media=None, journal_waiting=0, journal_stored=0, journal_spilled=0, journal_lost=0,
         recordings_waiting=0, errands_dropped=0, errands_failed=0, log_lines_dropped=0)

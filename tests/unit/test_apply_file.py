@@ -216,3 +216,15 @@ def test_a_client_that_the_file_does_not_name_stays(tmp_path: Path) -> None:
     wanted = read_directory(path, "smartswitch")
     assert Change("-", "client other") not in difference(other, merged(other, wanted, prune=False))
     assert Change("-", "client other") in difference(other, merged(other, wanted, prune=True))
+
+
+def test_a_trunk_by_tls_names_its_files(tmp_path: Path) -> None:
+    text = GOOD.replace('host = "sip.example.org"', 'host = "sip.example.org"\ntransport = "tls"\nca_file = "/ca.pem"\n'
+                        'certificate = "/our.pem"\ncertificate_key = "/our.key"')
+    (trunk,) = read(tmp_path, text).trunks
+    assert (trunk.transport, trunk.ca_file) == ("TLS", "/ca.pem")
+    assert (trunk.certificate, trunk.certificate_key) == ("/our.pem", "/our.key")
+    assert any("has only one of certificate and key" in fault
+               for fault in faults(tmp_path, text.replace('certificate_key = "/our.key"', "")))
+    assert len(faults(tmp_path, text.replace('"tls"', '"tcp"'))) == 3
+    assert len(faults(tmp_path, text.replace('"/ca.pem"', '"ca.pem"'))) == 1         # from which directory?

@@ -141,3 +141,17 @@ def test_other_databases_are_refused(url: str) -> None:
 def test_every_bit_rate_that_can_be_set_can_be_made() -> None:
     for rate in BIT_RATES:
         assert Settings.model_validate({"recording": {"bitrate": rate}}).recording.bitrate == rate
+
+
+def test_a_tls_listener_has_a_port_of_its_own_and_needs_its_files(tmp_path: Path) -> None:
+    text = '[[sip.listen]]\ntransport = "tls"\ncertificate = "pbx.pem"\nkey = "pbx.key"\n'
+    (listener,) = load_settings(written(tmp_path, text)).sip.listen
+    assert listener.port == 5061
+    assert listener.certificate_files is not None
+    (found,) = faults(written(tmp_path, text.replace('key = "pbx.key"', "")))
+    assert found.startswith("line 1: sip.listen[0]: a tls listener needs a certificate and its key. Add `certificate`")
+    (found,) = faults(written(tmp_path, text.replace("tls", "tcp")))
+    assert "mean nothing for tcp" in found
+    twice = text + '[[sip.listen]]\ntransport = "tcp"\nport = 5061\n'
+    (found,) = faults(written(tmp_path, twice))
+    assert "tcp 0.0.0.0:5061 is listed twice" in found

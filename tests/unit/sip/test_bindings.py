@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from b2bua.sip.bindings import MAX_REORDERING, Binding, BindingPolicy, Bindings, Refused, Registered
+from b2bua.sip.bindings import MAX_REORDERING, Binding, BindingPolicy, Bindings, Reachability, Refused, Registered
 from b2bua.sip.effects import Address, Flow, Transport
 from b2bua.sip.headers import Headers
 from b2bua.sip.message import Request
@@ -220,8 +220,187 @@ def test_a_lost_connection_forgets_the_phone_behind_a_nat_and_redials_the_open_o
     ]
 
 
+@pytest.mark.parametrize("contact", ["<sips:101@192.0.2.7:5061>", "<sip:101@192.0.2.7:5061;transport=tls>"])
+def test_by_tls_a_phone_is_its_connection(contact: str) -> None:
+    tls = TCP._replace(transport=Transport.TLS)
+    bindings = Bindings(5)
+    do(bindings, register(contact), flow=tls)
+    assert bindings.contacts(0.0)[0].reach == tls
+    bindings.drop_connection(tls)
+    assert bindings.contacts(0.0) == []
+
+
+@pytest.mark.parametrize("transport", list(Transport))
+def test_a_sips_contact_needs_tls(transport: Transport) -> None:
+    answer = Bindings(5).register(
+        register("<sips:101@192.0.2.7>"), TCP._replace(transport=transport), 0.0, BindingPolicy()
+    )
+    if transport.secure:
+        assert isinstance(answer, Registered)
+    else:
+        assert answer == Refused(400, "SIPS Contact Needs TLS")
+
+
 def test_the_contact_of_the_answer_says_what_is_left() -> None:
     bindings = Bindings(5)
     do(bindings, register('<sip:101@192.0.2.7>;expires=100;q=0.7;+sip.instance="<urn:uuid:1>";reg-id=1'))
     binding: Binding = bindings.contacts(0.0)[0]
     assert binding.contact(10.0) == '<sip:101@192.0.2.7>;q=0.7;expires=90;+sip.instance="<urn:uuid:1>";reg-id=1'
+
+
+# -- outbound (RFC 5626) and Path (RFC 3327)
+
+INSTANCE = '+sip.instance="<urn:uuid:1>"'
+PROXIED = PHONE._replace(remote=Address("198.51.100.5", 5060))
+EDGE = TCP._replace(remote=Address("198.51.100.5", 41234))
+THROUGH = {"Supported": "path, outbound", "Path": "<sip:edge.test;lr>, <sip:tok@198.51.100.5:5080;transport=tcp;lr;ob>"}
+
+
+def users(bindings: Bindings) -> list[str]:
+    return sorted(binding.uri.user for binding in bindings.contacts(0.0))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "left"),
+    [
+        (f"reg-id=1;{INSTANCE}", f"reg-id=1;{INSTANCE}", ["new"]),              # the same flow, made anew
+        (f"reg-id=1;{INSTANCE}", f"reg-id=2;{INSTANCE}", ["new", "old"]),       # another flow of the same phone
+        (f"reg-id=1;{INSTANCE}", 'reg-id=1;+sip.instance="<urn:uuid:2>"', ["new", "old"]),
+        (INSTANCE, INSTANCE, ["new"]),                                          # a deviation, see _replaced_by
+        (INSTANCE, f"reg-id=1;{INSTANCE}", ["new", "old"]),
+        ("reg-id=1", "reg-id=1", ["new", "old"]),                               # means nothing without an instance
+        ("q=1", "q=1", ["new", "old"]),
+    ],
+)
+def test_which_binding_a_phone_replaces_when_it_comes_again(first: str, second: str, left: list[str]) -> None:
+    bindings = Bindings(5)
+    do(bindings, register(f"<sip:old@192.0.2.7>;{first}", call_id="before", Supported="outbound"))
+    do(bindings, register(f"<sip:new@192.0.2.7>;{second}", call_id="after", Supported="outbound"))
+    assert users(bindings) == left
+
+
+def test_a_phone_that_learns_of_outbound_and_forgets_it_again_has_one_binding() -> None:
+    bindings = Bindings(5)
+    for call_id, params in (("a", ""), ("b", f";reg-id=1;{INSTANCE}"), ("c", "")):
+        do(bindings, register(f"<sip:101@192.0.2.7>{params}", call_id=call_id))
+        assert users(bindings) == ["101"]
+
+
+def test_what_one_register_names_stays_together() -> None:
+    bindings = Bindings(5)
+    both = [f"<sip:{user}@192.0.2.7>;{INSTANCE}" for user in ("udp", "tcp")]
+    do(bindings, register(*both))
+    do(bindings, register(*both, cseq=2), now=1.0)
+    assert users(bindings) == ["tcp", "udp"]
+
+
+def test_a_full_extension_takes_the_rebooted_phone_and_says_what_is_wrong_to_another() -> None:
+    bindings = Bindings(1)
+    do(bindings, register(f"<sip:old@192.0.2.7>;reg-id=1;{INSTANCE}", call_id="before"))
+    assert isinstance(do(bindings, register(f"<sip:new@192.0.2.7>;reg-id=1;{INSTANCE}", call_id="after")), Registered)
+    refused = do(bindings, register("<sip:other@192.0.2.8>", call_id="other"))
+    why = '399 smartswitch "1 registered already, as many as this extension may have (max_contacts)"'
+    assert refused == Refused(403, "Too Many Contacts", (("Warning", why),))
+
+
+@pytest.mark.parametrize(
+    ("flow", "supported", "params", "agreed"),
+    [
+        (TCP, "outbound", f"reg-id=1;{INSTANCE}", True),
+        (TCP, "path", f"reg-id=1;{INSTANCE}", False),
+        (TCP, "outbound", INSTANCE, False),
+        (TCP, "outbound", "reg-id=1", False),
+        (PHONE, "outbound", f"reg-id=1;{INSTANCE}", False),        # by UDP it would need STUN
+    ],
+)
+def test_when_outbound_holds_and_what_it_means(flow: Flow, supported: str, params: str, agreed: bool) -> None:
+    bindings = Bindings(5)
+    outcome = do(bindings, register(f"<sip:101@192.0.2.7:5060>;{params}", Supported=supported), flow=flow)
+    assert isinstance(outcome, Registered)
+    assert outcome.headers == ((("Require", "outbound"), ("Flow-Timer", "120")) if agreed else ())
+    bindings.drop_connection(flow)
+    if flow.connection:
+        assert len(bindings.contacts(0.0)) == (0 if agreed else 1)
+
+
+def test_unregistering_a_flow_agrees_on_nothing() -> None:
+    bindings = Bindings(5)
+    contact = f"<sip:101@192.0.2.7>;reg-id=1;{INSTANCE}"
+    do(bindings, register(contact, Supported="outbound"), flow=TCP)
+    outcome = do(bindings, register(f"{contact};expires=0", cseq=2, Supported="outbound"), flow=TCP)
+    assert isinstance(outcome, Registered)
+    assert (outcome.headers, outcome.contacts) == ((), ())
+
+
+def test_one_register_makes_one_flow() -> None:
+    flows = [f"<sip:101@192.0.2.7>;reg-id={number};{INSTANCE}" for number in (1, 2)]
+    assert do(Bindings(5), register(*flows, Supported="outbound"), flow=TCP) == Refused(400, "One Flow At A Time")
+
+
+@pytest.mark.parametrize(("flow", "reached_at"), [
+    (PROXIED, PROXIED), (EDGE, EDGE),
+])
+def test_what_goes_to_a_phone_behind_a_proxy_goes_through_it(flow: Flow, reached_at: Flow) -> None:
+    bindings = Bindings(5)
+    outcome = do(bindings, register("<sip:101@10.0.0.7>;expires=600", **THROUGH), flow=flow)
+    assert isinstance(outcome, Registered)
+    (binding,) = outcome.contacts
+    hops = ("<sip:edge.test;lr>", "<sip:tok@198.51.100.5:5080;transport=tcp;lr;ob>")
+    assert outcome.headers == tuple(("Path", hop) for hop in hops)
+    assert (binding.path, binding.reach, binding.expires_at) == (hops, reached_at, 600.0)
+
+
+def test_a_proxys_connection_may_end_and_its_phones_stay() -> None:
+    bindings = Bindings(5)
+    through = THROUGH | {"Path": "<sip:tok@edge.test:5080;lr>"}
+    do(bindings, register("<sip:101@10.0.0.7>", **through), flow=EDGE)
+    bindings.drop_connection(EDGE)
+    (binding,) = bindings.contacts(0.0)
+    assert binding.reach == EDGE._replace(remote=Address("198.51.100.5", 5080), connection=0)
+
+
+@pytest.mark.parametrize(
+    ("path", "supported", "status", "reason"),
+    [
+        ("<sip:edge.test;lr>", "outbound", 420, "Bad Extension"),
+        ("<sip:edge.test>", "path", 400, "Path Without Loose Routing"),
+        ("<tel:123;lr>", "path", 400, "Path Without Loose Routing"),
+        ("<<>", "path", 400, "Malformed Path"),
+        (", ".join(["<sip:edge.test;lr>"] * 9), "path", 400, "Path Too Long"),
+        (f"<sip:{'x' * 600}@edge.test;lr>", "path", 400, "Path Too Long"),
+    ],
+)
+def test_a_path_that_is_refused(path: str, supported: str, status: int, reason: str) -> None:
+    outcome = do(Bindings(5), register("<sip:101@10.0.0.7>", Path=path, Supported=supported), flow=PROXIED)
+    assert isinstance(outcome, Refused)
+    assert (outcome.status, outcome.reason) == (status, reason)
+    if status == 420:
+        assert outcome.headers == (("Unsupported", "path"), ("Path", path))
+
+
+@pytest.mark.parametrize(("path", "fits"), [
+    ("<sip:outer.test;lr>, <sip:edge.test;lr;ob>", True), ("<sip:outer.test;lr;ob>, <sip:edge.test;lr>", False),
+    (None, False),
+])
+def test_the_proxy_nearest_to_the_phone_must_know_of_flows(path: str | None, fits: bool) -> None:
+    headers = {"Supported": "path, outbound"} | ({} if path is None else {"Path": path})
+    request = register(f"<sip:101@10.0.0.7>;reg-id=1;{INSTANCE}", **headers)
+    request.headers.add("Via", "SIP/2.0/UDP 10.0.0.7;branch=z9hG4bK2")
+    outcome = do(Bindings(5), request, flow=PROXIED)
+    if fits:
+        assert isinstance(outcome, Registered)
+        assert outcome.headers[-1] == ("Require", "outbound")           # keep-alives are the proxy's affair
+    else:
+        assert outcome == Refused(439, "First Hop Lacks Outbound Support")
+
+
+def test_a_refresh_by_the_same_way_says_nothing_new_of_reachability() -> None:
+    bindings = Bindings(5)
+    do(bindings, register("<sip:101@192.0.2.7>"))
+    bindings.mark(bindings.contacts(0.0)[0], Reachability.UNREACHABLE)
+    do(bindings, register("<sip:101@192.0.2.7>", cseq=2))
+    assert bindings.contacts(0.0)[0].reachability is Reachability.UNREACHABLE
+    stale = bindings.contacts(0.0)[0]
+    do(bindings, register("<sip:101@192.0.2.7>", cseq=3), flow=PHONE._replace(remote=Address("192.0.2.7", 6060)))
+    bindings.mark(stale, Reachability.UNREACHABLE)                      # found out of the one before
+    assert bindings.contacts(0.0)[0].reachability is Reachability.UNKNOWN

@@ -63,8 +63,11 @@ def answer(effects: list[Effect]) -> Response:
     (message("PUBLISH"), 405, "Allow", "INVITE"),
     (message("XYZZY"), 405, "Allow", "INVITE"),
     (message(uri="mailto:x@home"), 416, None, ""),
+    (message(uri="sips:100@home"), 403, None, ""),              # it came by UDP
     (message("INVITE", "Require: timer, foo, bar"), 420, "Unsupported", "bar, foo"),
     (message("OPTIONS", "Require: foo"), 420, "Unsupported", "foo"),
+    (message("REGISTER", "Require: outbound, path, foo"), 420, "Unsupported", "foo"),
+    (message("INVITE", "Require: outbound"), 420, "Unsupported", "outbound"),       # a registrar's affair
     (message("INVITE", "Content-Encoding: gzip"), 415, "Accept-Encoding", "identity"),
     (message("INVITE", "Content-Type: text/plain", body="hello"), 415, "Accept", "application/sdp"),
     (message("BYE"), 481, None, ""),
@@ -88,6 +91,20 @@ def test_what_a_request_is_refused_for(request_: Request, status: int, header: s
     if header is not None:
         assert (response.headers.get(header) or "").startswith(value)
     assert stack.session_count == 0
+
+
+@pytest.mark.parametrize(("uri", "transport", "contact"), [
+    ("sips:100@home", Transport.TLS, "<sips:100@10.0.0.1:5060>"),
+    ("sips:100@home", Transport.WSS, "<sips:100@10.0.0.1:5060;transport=wss>"),
+    ("sip:100@home", Transport.TLS, "<sip:100@10.0.0.1:5060;transport=tls>"),
+    ("sip:100@home", Transport.TCP, "<sip:100@10.0.0.1:5060;transport=tcp>"),
+    ("sip:100@home", Transport.UDP, "<sip:100@10.0.0.1:5060>"),
+])
+def test_our_contact_says_sips_to_whom_says_sips(uri: str, transport: Transport, contact: str) -> None:
+    flow = FLOW._replace(transport=transport, connection=1 if transport.reliable else 0)
+    incoming = core().receive(message("INVITE", uri=uri), flow, 0.0)[-1]
+    assert isinstance(incoming, IncomingInvite)
+    assert incoming.session.contact == contact
 
 
 def test_an_optional_body_is_no_reason_to_refuse() -> None:
@@ -226,7 +243,7 @@ def test_an_invite_says_who_calls_and_what_we_can() -> None:
     (Transport.UDP, "sip:100@h", "<sip:me@10.0.0.1:5060>"),
     (Transport.TCP, "sip:100@h", "<sip:me@10.0.0.1:5060;transport=tcp>"),
     (Transport.WSS, "sip:100@h", "<sip:me@10.0.0.1:5060;transport=wss>"),
-    (Transport.TLS, "sips:100@h", "<sips:me@10.0.0.1:5060;transport=tls>"),
+    (Transport.TLS, "sips:100@h", "<sips:me@10.0.0.1:5060>"),            # RFC 5630 §3.1.3
 ])
 def test_our_contact_fits_the_transport(transport: Transport, uri: str, expected: str) -> None:
     flow = FLOW._replace(transport=transport)

@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 
 from b2bua.sip.client_transactions import ClientState
-from b2bua.sip.effects import Address, Flow, Transmit, Transport
+from b2bua.sip.effects import Address, Flow, TlsPeer, Transmit, Transport
 from b2bua.sip.message import Request, Response
 from b2bua.sip.server_transactions import InviteServerTransaction, ServerState
 from b2bua.sip.timers import Deadlines, Timers
@@ -483,6 +483,14 @@ def test_a_lost_connection_fails_its_requests_also_those_that_were_sent_before_i
     assert table.transport_failed(TCP, now=0.1) == [ClientTransportFailed(before), ClientTransportFailed(by_it)]
     assert table.live_clients == 1
     assert by_another.state.name == "CALLING"
+
+
+def test_what_fails_to_reach_one_tls_peer_fails_no_request_to_another_at_its_address() -> None:
+    table = new_table()
+    tls = Flow(Transport.TLS, HERE, THERE, peer=TlsPeer(("one.test",)))
+    one, other = sent(table, flow=tls), sent(table, flow=tls._replace(peer=TlsPeer(("other.test",))))
+    assert table.transport_failed(tls, now=0.1) == [ClientTransportFailed(one)]
+    assert other.state.name == "CALLING"
 
 
 def test_a_connection_lost_before_the_response_is_replaced_by_one_to_the_address_in_via() -> None:

@@ -12,6 +12,7 @@ from b2bua.cdr import ClientId
 from b2bua.directory import Directory, Extension
 from b2bua.sip import throttle
 from b2bua.sip.auth import DigestClient, DigestPolicy, DigestServer, Unanswerable, ha1
+from b2bua.sip.bindings import Reachability
 from b2bua.sip.effects import Address, Flow, Transport
 from b2bua.sip.headers import Headers
 from b2bua.sip.message import Request, Response
@@ -191,6 +192,67 @@ def test_a_lost_connection_is_forgotten_only_with_its_phone() -> None:
     assert len(office.phones(0.0)) == 1
     office.flow_gone(behind_nat)
     assert office.phones(0.0) == []
+
+
+def test_outbound_is_agreed_on_in_the_answer() -> None:
+    flow = Flow(Transport.TCP, HERE, Address("192.0.2.7", 40000), 3)
+    contact = '<sip:101@192.0.2.7;transport=tcp>;reg-id=1;+sip.instance="<urn:uuid:1>"'
+    response = Phone(flow=flow, contact=contact).register(registrar(), 0.0, ("Supported", "outbound, path"))
+    assert response.headers.get("Require") == "outbound"
+    assert response.headers.get("Flow-Timer") == "120"
+    assert response.headers.get("Supported") == "path, outbound"
+    assert response.headers.get_all("Contact") == [contact.replace(">;reg-id=1", ">;expires=3600") + ";reg-id=1"]
+    plain = Phone().register(registrar())
+    assert (plain.headers.get("Require"), plain.headers.get("Flow-Timer")) == (None, None)
+
+
+def test_one_phone_too_many_is_told_so() -> None:
+    office = registrar()
+    for number in range(5):
+        assert Phone(contact=f"<sip:101@192.0.2.{number}>").register(office).status == 200
+    response = Phone(contact="<sip:101@192.0.2.99>").register(office)
+    assert (response.status, response.reason) == (403, "Too Many Contacts")
+    assert "5 registered already" in (response.headers.get("Warning") or "")
+
+
+def test_phones_that_do_not_answer_are_rung_where_none_does() -> None:
+    office, key = registrar(), (FIRM, "101")
+    for number in (1, 2):
+        Phone(contact=f"<sip:101@192.0.2.{number}>").register(office, float(number))
+    newest, oldest = office.to_ring(key, 5.0)
+    office.mark(key, newest, Reachability.UNREACHABLE)
+    assert [binding.uri for binding in office.to_ring(key, 5.0)] == [oldest.uri]
+    office.mark(key, oldest, Reachability.LAGGED)
+    assert [binding.uri for binding in office.to_ring(key, 5.0)] == [oldest.uri]
+    office.mark(key, office.to_ring(key, 5.0)[0], Reachability.UNREACHABLE)
+    assert [binding.uri for binding in office.to_ring(key, 5.0)] == [newest.uri, oldest.uri]
+    assert {phone.reachability for phone in office.phones(5.0)} == {"unreachable"}
+    office.mark((FIRM, "102"), newest, Reachability.REACHABLE)                 # gone meanwhile
+
+
+def test_a_phone_with_two_flows_rings_by_the_newer_one_that_can_be_reached() -> None:
+    office, key = registrar(), (FIRM, "101")
+    for number in (1, 2):
+        contact = f'<sip:101@192.0.2.{number}>;reg-id={number};+sip.instance="<urn:uuid:1>"'
+        Phone(contact=contact).register(office, float(number), ("Supported", "outbound"))
+    newer, older = office.lookup(key, 5.0)
+    assert office.to_ring(key, 5.0) == [newer]
+    office.mark(key, newer, Reachability.UNREACHABLE)
+    assert office.to_ring(key, 5.0) == [older]
+
+
+@pytest.mark.parametrize(("flow", "goes_to"), [
+    (PHONE, PHONE.remote), (Flow(Transport.TCP, HERE, Address("192.0.2.7", 40000), 3), Address("192.0.2.7", 5080)),
+])
+def test_a_path_survives_a_restart(flow: Flow, goes_to: Address) -> None:
+    before, after, path = registrar(), registrar(), ("<sip:tok@192.0.2.7:5080;lr>", "<sip:edge.test;lr>")
+    response = Phone(flow=flow, contact="<sip:101@10.0.0.7>").register(
+        before, 0.0, ("Supported", "path"), ("Path", ", ".join(path))
+    )
+    assert response.headers.get_all("Path") == list(path)
+    after.restore(before.snapshot(0.0), 0.0, lambda transport, remote: Flow(transport, HERE, remote))
+    (binding,) = after.lookup((FIRM, "101"), 0.0)
+    assert (binding.path, binding.reach.remote) == (path, goes_to)
 
 
 def test_bindings_survive_a_restart() -> None:

@@ -14,7 +14,7 @@ import pytest
 from b2bua.cdr import ClientId
 from b2bua.directory import Directory, Number, Trunk
 from b2bua.net.resolver import Target
-from b2bua.sip.effects import Address, Flow, Transport
+from b2bua.sip.effects import Address, Flow, TlsPeer, Transport
 from b2bua.sip.fields import NameAddr
 from b2bua.sip.headers import Headers
 from b2bua.sip.message import Request, Response
@@ -37,6 +37,9 @@ class FakeAgent:
         self.answer: Answer = lambda method, remote, headers: 200
         self.sent: list[tuple[float, str, str, Address, Headers]] = []
         self.route = ""
+        self.peers: list[TlsPeer | None] = []
+        self.troubles: dict[str, str] = {}
+        self.spoken = {Transport.UDP, Transport.TCP}
 
     async def request(
         self,
@@ -49,9 +52,11 @@ class FakeAgent:
         headers: Sequence[tuple[str, str]] = (),
         call_id: str | None = None,
         cseq: int | None = None,
+        peer: TlsPeer | None = None,
     ) -> Response:
         ((_, remote),) = destination
         fields = Headers(headers)
+        self.peers.append(peer)
         self.sent.append((self.now(), method, str(uri), remote, fields))
         status = self.answer(method, remote, fields)
         await asyncio.sleep(32.0 if status == 408 else 0.01)
@@ -60,8 +65,11 @@ class FakeAgent:
             said = [("Service-Route", self.route)]
         return Response(status, None, Headers(said))
 
-    def flow_to(self, transport: Transport, remote: Address) -> Flow | None:
-        return Flow(transport, HERE, remote) if transport in (Transport.UDP, Transport.TCP) else None
+    def trouble(self, peer: TlsPeer) -> str:
+        return self.troubles.get(peer.names[0], "")
+
+    def flow_to(self, transport: Transport, remote: Address, peer: TlsPeer | None = None) -> Flow | None:
+        return Flow(transport, HERE, remote, peer=peer) if transport in self.spoken else None
 
     def now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -438,5 +446,30 @@ def test_outgoing_calls_prefer_a_trunk_that_is_up() -> None:
             assert [lab.table.promising(trunk) for trunk in (dead, alive, replace(dead, client=B))] == [
                 False, True, False]
             assert [trunk.name for trunk in lab.table.choice.order((dead, alive), "+7495").trunks] == ["alive", "dead"]
+
+    on_virtual_time(story)
+
+
+def test_a_trunk_by_tls_says_who_must_be_there_and_why_nobody_is() -> None:
+    async def story() -> None:
+        trunk = Trunk(A, "main", "operator.test", transport="TLS", domain="sip.test", ca_file="/ca.pem",
+                      certificate="/our.pem", certificate_key="/our.key")     # fmt: skip
+        async with running(trunk) as lab:
+            lab.agent.spoken.add(Transport.TLS)
+            lab.agent.answer = lambda method, remote, headers: 503
+            lab.agent.troubles["operator.test"] = "its certificate names mail.test"
+            await asyncio.sleep(1)
+            expected = TlsPeer(("operator.test", "sip.test"), "/ca.pem", "/our.pem", "/our.key")
+            assert lab.agent.peers == [expected]
+            assert lab.states() == {"main": (False, "no answer to OPTIONS; its certificate names mail.test")}
+
+    on_virtual_time(story)
+
+
+def test_a_trunk_by_another_transport_proves_nothing() -> None:
+    async def story() -> None:
+        async with running(BY_ADDRESS) as lab:
+            await asyncio.sleep(1)
+            assert lab.agent.peers == [None]
 
     on_virtual_time(story)
