@@ -12,7 +12,7 @@ import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from types import TracebackType
 
@@ -21,7 +21,9 @@ import uvloop
 
 from b2bua.calls.dial import StepDialler
 from b2bua.calls.errands import Errands
+from b2bua.calls.left_behind import Undertaker
 from b2bua.calls.recordings import Recordings
+from b2bua.calls.standing import StandingCalls
 from b2bua.calls.switchboard import Limits, Switchboard
 from b2bua.config import Listener, Settings, SipSettings
 from b2bua.crm.amocrm.adapter import AmoAccounts
@@ -149,6 +151,7 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
         store = await parts.enter_async_context(
             open_store(settings.database_url, spill=settings.server.data_dir / "spill")
         )
+        await store.standing.claim()
         directory, generation = await store.directory.load()
         accounts = await parts.enter_async_context(AmoAccounts(links.url))
         await accounts.use(directory)
@@ -160,6 +163,8 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
         errands = await parts.enter_async_context(Errands())
         outbox = Outbox(store.outbox, accounts.crm_of, utc_now, recording=recording_state(store))
         recordings = Recordings(settings.recording_dir, archive, store.recordings, errands, outbox.recording_finished)
+
+        standing = StandingCalls(store.standing, utc_now)
 
         registrar = _registrar(settings.sip, directory)
         door = _Door()
@@ -183,6 +188,7 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
             journal=store.calls,
             books=store.directory,
             recordings=recordings if settings.media.plane == "embedded" else None,
+            standing=standing,
             errands=errands,
             calls=calls,
             clock=utc_now,
@@ -198,7 +204,9 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
         delivering = background.start("outbox", outbox.run())
         background.start("directory", follow_directory(store, generation, switchboard))
         background.start("bindings", keep_bindings(store, registrar, agent))
-        background.start("recover recordings", recordings.recover())
+        undertaker = Undertaker(store.standing, store.calls, agent, recordings, outbox.wake)
+        background.start("calls left behind", undertaker.run())
+        background.start("standing calls", standing.run())
         background.start("old recordings", delete_old_recordings(settings.recording.keep_days, store, archive))
         backlog = BacklogWatch(store.outbox.backlog)
         background.start("backlog", backlog.run())
@@ -228,6 +236,7 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
                 journal_stored=store.calls.stored,
                 journal_lost=store.calls.lost,
                 recordings_waiting=archive.waiting,
+                left_behind=asdict(undertaker.counters),
                 errands_dropped=errands.dropped,
                 errands_failed=errands.failed,
                 log_lines_dropped=logs.dropped if logs is not None else 0,

@@ -99,6 +99,7 @@ class Figures:
     journal_spilled: int
     journal_lost: int
     recordings_waiting: int
+    left_behind: Mapping[str, int]
     errands_dropped: int
     errands_failed: int
     log_lines_dropped: int
@@ -253,6 +254,8 @@ def _of_the_house(figures: Figures) -> Iterator[Metric]:
     yield _gauge("journal_waiting", "Finished calls that are not yet in the database.", figures.journal_waiting)
     yield _counters("journal_calls", "Finished calls by where they were kept.", "kept", {
         "stored": figures.journal_stored, "spilled": figures.journal_spilled, "lost": figures.journal_lost})
+    yield _counters("left_behind", "Calls that were up when the process before this one died.", "event",
+                    figures.left_behind)
     yield _gauge("recordings_waiting", "Recordings that wait to become MP3.", figures.recordings_waiting)
     yield _counters("errands", "Work beside the calls that was not done.", "outcome",
                     {"dropped": figures.errands_dropped, "failed": figures.errands_failed})

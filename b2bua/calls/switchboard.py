@@ -21,6 +21,7 @@ from b2bua.calls.from_phone import call_from_phone
 from b2bua.calls.inbound import inbound_call
 from b2bua.calls.recordings import Recordings
 from b2bua.calls.report import report
+from b2bua.calls.standing import StandingCalls
 from b2bua.cdr import CallId, CallRecord, ClientId, Direction, EndReason
 from b2bua.control import LiveCall, RegisteredPhone, TrunkState
 from b2bua.crm.lookup import Lookup
@@ -35,7 +36,7 @@ from b2bua.sip.invite_session import InviteSession
 from b2bua.sip.message import Request
 from b2bua.sip.throttle import Silence
 from b2bua.ua.agent import UserAgent
-from b2bua.ua.leg import IncomingLeg
+from b2bua.ua.leg import IncomingLeg, Leg
 from b2bua.ua.registrar import Challenge, Registrar, Reply
 from b2bua.ua.trunk_table import TrunkTable
 
@@ -105,6 +106,7 @@ class Switchboard:
         journal: Journal,
         books: Books,
         recordings: Recordings | None,
+        standing: StandingCalls,
         errands: Errands,
         calls: asyncio.TaskGroup,
         clock: Callable[[], datetime],
@@ -124,6 +126,7 @@ class Switchboard:
         self._journal = journal
         self._books = books
         self._recordings = recordings
+        self._standing = standing
         self._errands = errands
         self._calls = calls
         self._clock = clock
@@ -313,6 +316,7 @@ class Switchboard:
         self.counters.finished[record.direction, record.disposition.value] += 1
         if self._recordings is not None:
             self._recordings.finish(call)
+        self._standing.over(call)
         self._let_go(call)                 # the database may take its time: that must not keep other calls away
         await self._journal.finish(record, writes)
         if writes:
@@ -374,10 +378,11 @@ class Switchboard:
         except (CrmError, TimeoutError) as error:
             log.warning("pop-up not shown", client=pop_up.client, users=pop_up.users, why=str(error) or "too slow")
 
-    def answered(self, call: CallInProgress, media: MediaSession) -> None:
+    def answered(self, call: CallInProgress, media: MediaSession, *legs: Leg) -> None:
         log.info("answered", call=call.id, extension=call.extension.number if call.extension else None)
         if self._recordings is not None and self.directory.client[call.client].record:
             self._recordings.begin(call, media)
+        self._standing.up(call, *legs)
 
     # -- control.Control
 
