@@ -223,6 +223,7 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
                 live_transactions=agent.core.transaction_count,
                 transports=[(one.kind.value, one.counters) for one in transports],
                 registrar=registrar.counters,
+                bans=Counter(ban.who.value for ban in switchboard.bans()),
                 registered_phones=len(registrar.phones(agent.now())),
                 trunks_up=sum(state.up for state in states),
                 trunks_down=sum(not state.up for state in states),
@@ -367,7 +368,7 @@ def _registrar(sip: SipSettings, directory: Directory) -> Registrar:
     bindings = BindingPolicy(
         min_expires=sip.register_min, max_expires=sip.register_max, default_expires=sip.register_default
     )
-    return Registrar(directory, DigestServer(policy, secrets.token_bytes(32)), policy=bindings)
+    return Registrar(directory, DigestServer(policy, secrets.token_bytes(32)), policy=bindings, scanners=sip.scanners)
 
 
 def _outward(host: str) -> str:

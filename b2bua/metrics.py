@@ -21,6 +21,7 @@ from b2bua.crm.outbox import OutboxCounts
 from b2bua.net.tcp import TcpCounters
 from b2bua.net.udp import UdpCounters
 from b2bua.sip.stack import Counters as CoreCounters
+from b2bua.sip.throttle import Banned
 from b2bua.sip.transaction_table import Counters as TransactionCounters
 from b2bua.store.engine import StoreUnavailable
 from b2bua.store.outbox import Backlog
@@ -86,6 +87,7 @@ class Figures:
     live_transactions: int
     transports: Sequence[tuple[str, UdpCounters | TcpCounters]]
     registrar: RegistrarCounters
+    bans: Mapping[str, int]            # in force, by whom they silence
     registered_phones: int
     trunks_up: int
     trunks_down: int
@@ -225,6 +227,8 @@ def _by_transport(transports: Sequence[tuple[str, UdpCounters | TcpCounters]]) -
 
 def _of_phones_and_trunks(figures: Figures) -> Iterator[Metric]:
     yield _events("registrations", "Answers to REGISTER and to other digests of phones.", figures.registrar)
+    yield _gauges("bans", "Bans in force, a thousand at most.", "who",
+                  {**{who.value: 0 for who in Banned}, **figures.bans})
     yield _gauge("registered_phones", "Contact bindings of phones.", figures.registered_phones)
     yield _gauges("trunks", "Trunks by state.", "state", {"up": figures.trunks_up, "down": figures.trunks_down})
     yield _events("trunk_matches", "Requests held against the trunks' addresses.", figures.trunks)

@@ -34,7 +34,7 @@ from b2bua.sip.effects import Flow, IncomingRequest
 from b2bua.sip.grammar import ParseError
 from b2bua.sip.invite_session import InviteSession
 from b2bua.sip.message import Request
-from b2bua.sip.throttle import Silence
+from b2bua.sip.throttle import Ban, Silence
 from b2bua.ua.agent import UserAgent
 from b2bua.ua.leg import IncomingLeg, Leg
 from b2bua.ua.registrar import Challenge, Registrar, Reply
@@ -147,11 +147,14 @@ class Switchboard:
         now = self._agent.now()
         if request.method == "REGISTER" or (request.method == "INVITE" and not self._trunks.expects(request, flow)):
             return self._screen(request, flow, now)
-        expected = self._trunks.expects(request, flow) or self._registrar.knows(flow.remote.host, now)
-        return Admission.ADMIT if expected else Admission.IGNORE
+        if self._trunks.expects(request, flow) or self._registrar.knows(flow.remote.host, now):
+            return Admission.ADMIT
+        self._registrar.suspect(request, flow, now)
+        return Admission.IGNORE
 
     def _screen(self, request: Request, flow: Flow, now: float) -> Verdict:
-        match self._registrar.screen(request, flow, now):
+        from_trunk = request.method == "REGISTER" and self._trunks.knows(flow.remote.host)
+        match self._registrar.screen(request, flow, now, from_trunk=from_trunk):
             case Challenge(status=status, headers=headers):
                 self.counters.refused["unauthenticated"] += request.method == "INVITE"
                 return Refuse(status, headers)
@@ -394,6 +397,12 @@ class Switchboard:
 
     def registered_phones(self) -> Sequence[RegisteredPhone]:
         return self._registrar.phones(self._agent.now())
+
+    def bans(self) -> Sequence[Ban]:
+        return self._registrar.bans(self._agent.now())
+
+    def lift_ban(self, subject: str) -> int:
+        return self._registrar.lift_ban(subject, self._agent.now())
 
     def ready(self) -> Sequence[str]:
         reasons = ("draining" if self._draining else None, self.media.problem)
