@@ -52,6 +52,14 @@ class Database:
         statement = dialect.insert(table).inline().on_conflict_do_nothing()
         return str(statement.compile(dialect=self._engine.dialect, column_keys=list(columns)))
 
+    def insert_latest(self, table: Table, columns: Sequence[str], key: str) -> str:
+        """The same, but a row of this key that is there already becomes this one."""
+        dialect = sqlite if self.is_sqlite else postgresql
+        insert = dialect.insert(table).inline()
+        given = {name: insert.excluded[name] for name in columns if name != key}
+        statement = insert.on_conflict_do_update(index_elements=[key], set_=given)
+        return str(statement.compile(dialect=self._engine.dialect, column_keys=list(columns)))
+
     def statement(self, statement: Update, columns: Sequence[str]) -> str:
         """Another one for `write_rows`, with a value for each of `columns`."""
         return str(statement.compile(dialect=self._engine.dialect, column_keys=list(columns)))

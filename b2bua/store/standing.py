@@ -45,11 +45,11 @@ class LeftBehind:
 class StandingRows:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._insert = database.insert_once(standing_calls, ("id", "payload"))
+        self._insert = database.insert_latest(standing_calls, ("id", "payload"), "id")
         self._beat = database.statement(update(heartbeat), ("seen_at",))
 
     async def save(self, standing: Sequence[StandingCall], now: datetime) -> None:
-        """These are up as well, and we are alive. Raises StoreUnavailable or RowsRefused."""
+        """These are up, as they stand now, and we are alive. Raises StoreUnavailable or RowsRefused."""
         values = self._database.values
         rows = [(storable(call.record.id), _to_text(call)) for call in standing]
         beat = (self._beat, [values((now,))])

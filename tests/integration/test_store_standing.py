@@ -39,6 +39,15 @@ async def test_what_was_up_reads_back_as_it_was_with_the_last_sign_of_life(datab
     assert len(second.call.record.caller) <= 512
 
 
+async def test_what_is_saved_again_is_kept_as_it_is_now(database_url: str) -> None:
+    async with open_store(database_url) as store:
+        await store.standing.save([standing(), standing("c-2")], NOON)
+        await store.standing.save([standing(contact="Another")], LATER)
+        await store.standing.claim()
+        left = {one.call.record.id: one.call for one in await store.standing.left_behind()}
+    assert left == {"c-1": standing(contact="Another"), "c-2": standing("c-2")}
+
+
 async def test_the_next_process_s_signs_of_life_are_not_those_of_the_dead_one(database_url: str) -> None:
     async with open_store(database_url) as store:
         await store.standing.save([standing()], NOON)

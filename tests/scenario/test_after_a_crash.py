@@ -153,6 +153,21 @@ async def test_byes_are_bounded_in_number_and_rate(monkeypatch: pytest.MonkeyPat
         assert loop.time() - began >= 3.0
 
 
+async def test_a_phone_that_has_moved_is_written_down_where_it_is_now() -> None:
+    async with office_that_saves() as office:
+        saves = Saves(office)
+        await talking(office)
+        legs = list(office.agent._legs.values())
+        for leg in legs:
+            assert leg.session.dialog is not None
+            leg.session.dialog.flow = leg.session.dialog.flow._replace(remote=PROXY)
+        await asyncio.sleep(2 * BEAT_EVERY)
+        (left,) = office.books.standing.values()
+        assert [farewell.hops for farewell in left.call.farewells] == [(PROXY,), (PROXY,)]
+        await asyncio.sleep(10 * BEAT_EVERY)
+        assert saves.seen == 2             # and never again while nothing moves
+
+
 async def test_a_call_that_is_over_leaves_nothing_to_close() -> None:
     async with office_that_saves() as office:
         caller, _ = await talking(office)
