@@ -86,7 +86,9 @@ class StandingCalls:
             await asyncio.sleep(SAVED_EVERY)
             beats = (self._saved or self._left_over) and loop.time() >= beat_at
             if beats:
-                self._new.update({call: up for call, (up, where) in self._saved.items() if up.where != where})
+                for call, (up, where) in self._saved.items():
+                    if up.where != where:
+                        self._new.setdefault(call, up)
             if not self._new and not beats:
                 continue
             try:

@@ -113,9 +113,11 @@ class AuthThrottle:
 
     def tried(self, source: str, name: str, now: float) -> None:
         """A stranger asked for this account or number, without a password."""
+        if self._is_trusted(source, now) or self.silent(source, "", now):
+            return
         record = _touch(self._challenged, source, now, self._limit)
         name = name[:MAX_LOGIN]
-        if record.failures >= SOURCE_CHALLENGES or name in record.names:
+        if name in record.names:
             return
         record.names = (*record.names, name)
         record.last_failure = now
@@ -124,8 +126,8 @@ class AuthThrottle:
 
     def scanned(self, source: str, program: str, now: float) -> None:
         """A stranger says itself that it is a scanner."""
-        record = _touch(self._challenged, source, now, self._limit)
-        if record.failures < SOURCE_CHALLENGES:
+        if not self._is_trusted(source, now) and not self.silent(source, "", now):
+            record = _touch(self._challenged, source, now, self._limit)
             self._ban_stranger(source, record, f"a scanner: {program[:MAX_LOGIN]}", now)
 
     def failed(self, source: str, login: str, now: float) -> Answer | Silence:

@@ -48,6 +48,7 @@ class StandingRows:
         self._insert = database.insert_latest(standing_calls, ("id", "payload"), "id")
         self._beat = database.statement(update(heartbeat), ("seen_at",))
 
+    @whole
     async def save(self, standing: Sequence[StandingCall], now: datetime) -> None:
         """These are up, as they stand now, and we are alive. Raises StoreUnavailable or RowsRefused."""
         values = self._database.values
