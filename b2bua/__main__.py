@@ -17,6 +17,7 @@ from b2bua.apply_file import Change, apply_file, difference, merged, read_direct
 from b2bua.cdr import CallRecord, ClientId
 from b2bua.check import checked, notes
 from b2bua.config import Settings, load_settings
+from b2bua.daemon_link import DaemonUnreachable
 from b2bua.directory import Directory
 from b2bua.faults import ConfigurationFaults
 from b2bua.keys import KeysUnavailable
@@ -29,7 +30,9 @@ from b2bua.store.store import open_store
 RUNTIME_FAULT = 1
 WRONG_CONFIGURATION = 2
 
-_TROUBLES = (OSError, StoreUnavailable, UnusableDatabase, DirectoryChanged, KeysUnavailable, MediaError)
+_TROUBLES = (
+    OSError, DaemonUnreachable, StoreUnavailable, UnusableDatabase, DirectoryChanged, KeysUnavailable, MediaError,
+)
 
 cli = typer.Typer(name="smartswitch", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="A SIP back-to-back user agent that makes amoCRM part of every call.")
@@ -148,6 +151,42 @@ async def _last_calls(settings: Settings, limit: int, client: ClientId | None) -
         return []
     async with open_store(settings.database_url) as store:
         return await store.calls.last_calls(limit, client)
+
+
+bans_cli = typer.Typer(invoke_without_command=True, help="Addresses and accounts that get no answer for a while.")
+cli.add_typer(bans_cli, name="bans")
+
+
+@bans_cli.callback()
+def bans(context: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Who is banned now, why, and for how long still."""
+    if context.invoked_subcommand is not None:
+        return
+    from b2bua.ban_list import ban_table, bans_in_force
+    with _faults_told(config):
+        settings = load_settings(config)
+    with _troubles_told():
+        found = bans_in_force(settings)
+    if as_json:
+        _print_json({"bans": found})
+        return
+    from rich.console import Console
+    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(ban_table(found))
+
+
+@bans_cli.command()
+def lift(subject: Annotated[str, typer.Argument(metavar="ADDRESS|ACCOUNT", help="As `smartswitch bans` shows it.")],
+         config: ConfigOption = None) -> None:
+    """Forgives an address, or an account, everything, at once."""
+    from b2bua.ban_list import lift_ban
+    with _faults_told(config):
+        settings = load_settings(config)
+    with _troubles_told():
+        lifted = lift_ban(settings, subject)
+    if not lifted:
+        typer.echo(f"smartswitch: {subject} is not banned; smartswitch bans shows who is", err=True)
+        raise typer.Exit(RUNTIME_FAULT)
+    typer.echo(f"{lifted} ban{'s' if lifted > 1 else ''} lifted.")
 
 
 @cli.command()

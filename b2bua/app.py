@@ -11,7 +11,7 @@ import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from types import TracebackType
 
@@ -20,7 +20,9 @@ import uvloop
 
 from b2bua.calls.dial import StepDialler
 from b2bua.calls.errands import Errands
+from b2bua.calls.left_behind import Undertaker
 from b2bua.calls.recordings import Recordings
+from b2bua.calls.standing import StandingCalls
 from b2bua.calls.switchboard import Limits, Switchboard
 from b2bua.collector import look_at_everything, short_pauses
 from b2bua.config import Listener, Settings, SipSettings
@@ -143,6 +145,7 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
         store = await parts.enter_async_context(
             open_store(settings.database_url, spill=settings.server.data_dir / "spill")
         )
+        await store.standing.claim()
         directory, generation = await store.directory.load()
         accounts = await parts.enter_async_context(AmoAccounts(links.url))
         await accounts.use(directory)
@@ -154,6 +157,8 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
         errands = await parts.enter_async_context(Errands())
         outbox = Outbox(store.outbox, accounts.crm_of, utc_now, recording=recording_state(store))
         recordings = Recordings(settings.recording_dir, archive, store.recordings, errands, outbox.recording_finished)
+
+        standing = StandingCalls(store.standing, utc_now)
 
         registrar = _registrar(settings.sip, directory)
         door = _Door()
@@ -179,6 +184,7 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
             journal=store.calls,
             books=store.directory,
             recordings=recordings if settings.media.plane == "embedded" else None,
+            standing=standing,
             errands=errands,
             calls=calls,
             clock=utc_now,
@@ -194,7 +200,9 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
         delivering = background.start("outbox", outbox.run())
         background.start("directory", follow_directory(store, generation, switchboard))
         background.start("bindings", keep_bindings(store, registrar, agent))
-        background.start("recover recordings", recordings.recover())
+        undertaker = Undertaker(store.standing, store.calls, agent, recordings, outbox.wake)
+        background.start("calls left behind", undertaker.run())
+        background.start("standing calls", standing.run())
         background.start("old recordings", delete_old_recordings(settings.recording.keep_days, store, archive))
         qualifier = Qualifier(registrar, agent, random.SystemRandom(), every=settings.sip.qualify_every)
         backlog = BacklogWatch(store.outbox.backlog)
@@ -216,6 +224,7 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
                 registrar=registrar.counters,
                 certificates={str(one.files.certificate): one.good_until.timestamp() for one in sockets.identities},
                 phones=Counter(binding.reachability for _, binding in registrar.bound(agent.now())),
+                bans=Counter(ban.who.value for ban in switchboard.bans()),
                 trunks_up=sum(state.up for state in states),
                 trunks_down=sum(not state.up for state in states),
                 trunks=trunks.counters,
@@ -228,6 +237,7 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
                 journal_stored=store.calls.stored,
                 journal_lost=store.calls.lost,
                 recordings_waiting=archive.waiting,
+                left_behind=asdict(undertaker.counters),
                 errands_dropped=errands.dropped,
                 errands_failed=errands.failed,
                 log_lines_dropped=logs.dropped if logs is not None else 0,
@@ -388,7 +398,7 @@ def _registrar(sip: SipSettings, directory: Directory) -> Registrar:
     bindings = BindingPolicy(
         min_expires=sip.register_min, max_expires=sip.register_max, default_expires=sip.register_default
     )
-    return Registrar(directory, DigestServer(policy, secrets.token_bytes(32)), policy=bindings)
+    return Registrar(directory, DigestServer(policy, secrets.token_bytes(32)), policy=bindings, scanners=sip.scanners)
 
 
 def _outward(host: str) -> str:

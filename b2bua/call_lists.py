@@ -6,18 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from enum import Enum
-from ipaddress import ip_address
 from typing import Any
 
-import httpx
 from rich.table import Table
 from rich.text import Text
 
 from b2bua.cdr import CallRecord, Disposition
 from b2bua.config import Settings
-from b2bua.keys import read_control_token
-
-DAEMON_SECONDS = 3.0
+from b2bua.daemon_link import DaemonUnreachable, ask_daemon
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +24,11 @@ class LiveCalls:
 
 def live_calls(settings: Settings, client: str | None = None) -> LiveCalls:
     """What the daemon of these settings says, by the token that it keeps in its data directory."""
-    token = read_control_token(settings.server.data_dir)
-    if token is None:
-        return LiveCalls([], f"no daemon has run in {settings.server.data_dir}, or its keys are not for this user")
     try:
-        answer = httpx.get(f"{_local_url(settings)}/api/live", headers={"Authorization": f"Bearer {token}"},
-                           timeout=DAEMON_SECONDS, trust_env=False)
-        answer.raise_for_status()
-        calls = answer.json()["calls"]
-    except (httpx.HTTPError, ValueError, KeyError) as error:
-        return LiveCalls([], f"the daemon does not answer at {_local_url(settings)}: {error}")
+        calls = ask_daemon(settings, "GET", "/api/live")["calls"]
+    except DaemonUnreachable as error:
+        return LiveCalls([], str(error))
     return LiveCalls([call for call in calls if client in (None, call["client"])])
-
-
-def _local_url(settings: Settings) -> str:
-    host = ip_address(settings.web.host)
-    if host.is_unspecified:
-        host = ip_address("127.0.0.1" if host.version == 4 else "::1")
-    return f"http://{f'[{host}]' if host.version == 6 else host}:{settings.web.port}"
 
 
 def live_table(live: LiveCalls) -> Table | Text:
@@ -53,11 +36,11 @@ def live_table(live: LiveCalls) -> Table | Text:
         return Text(f"Calls in progress: unknown; {live.problem}")
     if not live.calls:
         return Text("No call in progress.")
-    table = _table("Calls in progress", "since", "client", "direction", "caller", "dialled", "contact", "extension",
-                   "state")
+    table = plain_table("Calls in progress", "since", "client", "direction", "caller", "dialled", "contact",
+                        "extension", "state")
     for call in live.calls:
         since = datetime.fromisoformat(call["started_at"])
-        table.add_row(_clock(since), *[_shown(call[name]) for name in (
+        table.add_row(_clock(since), *[shown(call[name]) for name in (
             "client", "direction", "caller", "dialled", "contact", "extension", "state")])
     return table
 
@@ -65,10 +48,10 @@ def live_table(live: LiveCalls) -> Table | Text:
 def last_table(calls: Sequence[CallRecord]) -> Table | Text:
     if not calls:
         return Text("No past call.")
-    table = _table("Last calls", "started", "client", "direction", "caller", "dialled", "contact", "extension",
-                   "result", "talked", "call")
+    table = plain_table("Last calls", "started", "client", "direction", "caller", "dialled", "contact", "extension",
+                        "result", "talked", "call")
     for call in calls:
-        table.add_row(_clock(call.started_at), *[_shown(text) for text in (
+        table.add_row(_clock(call.started_at), *[shown(text) for text in (
             call.client, call.direction.value, call.caller or "withheld", call.dialled, call.contact, call.extension,
             call.disposition.value, _duration(call), call.id)])
     return table
@@ -92,14 +75,14 @@ def _plain(value: Any) -> Any:
             return value
 
 
-def _table(title: str, *columns: str) -> Table:
+def plain_table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
 
 
-def _shown(value: str | None) -> Text:
+def shown(value: str | None) -> Text:
     """As text, whatever a stranger wrote: no markup, no control characters."""
     return Text("".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in value or ""))
 

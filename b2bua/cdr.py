@@ -55,6 +55,7 @@ class EndReason(Enum):
     TRANSPORT_FAILED = "transport failed"
     PROTOCOL_ERROR = "protocol error"
     SHUTDOWN = "shutdown"
+    RESTARTED = "restarted"            # the switch died while the call was up; its next start closed the call
     FAULT = "fault"
 
 

@@ -115,6 +115,10 @@ class Listener(Section):
         return CertificateFiles(self.certificate, self.key, self.client_ca)
 
 
+# How the tools that look for open servers name themselves, unless their users take care.
+SCANNERS = ("friendly-scanner", "sipvicious", "sipcli", "sip-scan", "sundayddr", "pplsip", "siparmyknife", "sipsak")
+
+
 class SipSettings(Section):
     listen: tuple[Listener, ...] = Field(default=(Listener(transport="udp"), Listener(transport="tcp")), min_length=1,
                                          description="sockets for SIP")
@@ -138,6 +142,8 @@ class SipSettings(Section):
         description="calls from an address of no trunk and no registered phone: 401, 403, or no answer")
     allow_without_qop: bool = Field(default=False,
         description="accept old phones whose digest answers have no qop (RFC 2069)")
+    scanners: tuple[str, ...] = Field(default=SCANNERS, max_length=100,
+        description="parts of User-Agent, in any case, by which scanners are known: no answer, and a ban")
 
     @model_validator(mode="after")
     def _registration_times_are_ordered(self) -> Self:
@@ -146,6 +152,14 @@ class SipSettings(Section):
                              f"register_max ({self.register_max}) are out of order | "
                              "Make register_min <= register_default <= register_max.")
         return self
+
+    @field_validator("scanners")
+    @classmethod
+    def _no_scanner_is_everybody(cls, scanners: tuple[str, ...]) -> tuple[str, ...]:
+        if any(len(name.strip()) < 3 for name in scanners):
+            raise ValueError("a name of less than 3 characters is in many a good phone's User-Agent | "
+                             "Write more of the scanner's User-Agent.")
+        return scanners
 
     @field_validator("listen")
     @classmethod

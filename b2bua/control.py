@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from b2bua.cdr import CallId, ClientId, Direction
+from b2bua.sip.throttle import Ban
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,12 @@ class Control(Protocol):
     def trunk_states(self) -> Sequence[TrunkState]: ...
 
     def registered_phones(self) -> Sequence[RegisteredPhone]: ...
+
+    def bans(self) -> Sequence[Ban]: ...
+
+    def lift_ban(self, subject: str) -> int:
+        """Forgive an address or an account; how many bans that lifted."""
+        ...
 
     def ready(self) -> Sequence[str]:
         """Why the switch should not get calls now; empty when it should."""

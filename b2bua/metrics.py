@@ -22,6 +22,7 @@ from b2bua.net.streams import StreamCounters
 from b2bua.net.udp import UdpCounters
 from b2bua.sip.bindings import Reachability
 from b2bua.sip.stack import Counters as CoreCounters
+from b2bua.sip.throttle import Banned
 from b2bua.sip.transaction_table import Counters as TransactionCounters
 from b2bua.store.engine import StoreUnavailable
 from b2bua.store.outbox import Backlog
@@ -89,6 +90,7 @@ class Figures:
     registrar: RegistrarCounters
     certificates: Mapping[str, float]  # file -> when its certificate ends, in seconds since 1970
     phones: Mapping[Reachability, int]
+    bans: Mapping[str, int]            # in force, by whom they silence
     trunks_up: int
     trunks_down: int
     trunks: TrunkCounters
@@ -101,6 +103,7 @@ class Figures:
     journal_spilled: int
     journal_lost: int
     recordings_waiting: int
+    left_behind: Mapping[str, int]
     errands_dropped: int
     errands_failed: int
     log_lines_dropped: int
@@ -231,6 +234,8 @@ def _of_phones_and_trunks(figures: Figures) -> Iterator[Metric]:
     yield _gauge("registered_phones", "Contact bindings of phones.", sum(figures.phones.values()))
     yield _gauges("phones_reachable", "Contact bindings of phones by what their answers to OPTIONS say.", "state",
                   {state.name.lower(): figures.phones.get(state, 0) for state in Reachability})
+    yield _gauges("bans", "Bans in force, a thousand at most.", "who",
+                  {**{who.value: 0 for who in Banned}, **figures.bans})
     yield _gauges("trunks", "Trunks by state.", "state", {"up": figures.trunks_up, "down": figures.trunks_down})
     yield _events("trunk_matches", "Requests held against the trunks' addresses.", figures.trunks)
 
@@ -259,6 +264,8 @@ def _of_the_house(figures: Figures) -> Iterator[Metric]:
     yield _gauge("journal_waiting", "Finished calls that are not yet in the database.", figures.journal_waiting)
     yield _counters("journal_calls", "Finished calls by where they were kept.", "kept", {
         "stored": figures.journal_stored, "spilled": figures.journal_spilled, "lost": figures.journal_lost})
+    yield _counters("left_behind", "Calls that were up when the process before this one died.", "event",
+                    figures.left_behind)
     yield _gauge("recordings_waiting", "Recordings that wait to become MP3.", figures.recordings_waiting)
     yield _counters("errands", "Work beside the calls that was not done.", "outcome",
                     {"dropped": figures.errands_dropped, "failed": figures.errands_failed})

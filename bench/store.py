@@ -1,7 +1,8 @@
 """What a finished call costs the daemon, and how many a second the store takes: `python -m bench.store [--postgres]`.
 
 Each call is one record and one outbox row, awaited until it is durable. Cost is CPU of the whole process (SQLite's
-thread included, PostgreSQL's own processes not), less the same run against a journal that stores nothing.
+thread included, PostgreSQL's own processes not), less the same run against a journal that stores nothing. Below it,
+what it costs that a call which is up longer than a second is written down meanwhile: its row made, kept and deleted.
 """
 
 from __future__ import annotations
@@ -17,14 +18,35 @@ from pathlib import Path
 
 import uvloop
 
+from b2bua.calls.standing import BATCH
 from b2bua.cdr import CallId, CallRecord, ClientId, Direction, Disposition, EndedBy, EndReason
 from b2bua.crm.port import CallNote
+from b2bua.sip.dialog import Dialog
+from b2bua.sip.effects import Address, Flow, Transport
+from b2bua.sip.farewell import farewell_to
+from b2bua.sip.message import Request
+from b2bua.sip.parser import parse
 from b2bua.store.migrate import migrate
-from b2bua.store.store import open_store
+from b2bua.store.standing import StandingCall
+from b2bua.store.store import Store, open_store
 
 SECONDS = 3.0
 TICK = 0.005
 RATES = (100, 800, 3000)
+
+STANDING = 5_000
+PHONE = Address("198.51.100.9", 40_000)
+INVITE = b"""\
+INVITE sip:+74957654321@192.0.2.1 SIP/2.0\r
+Via: SIP/2.0/UDP 198.51.100.9:40000;branch=z9hG4bKbench;rport\r
+From: "+74951112233" <sip:+74951112233@operator.example>;tag=fedcba9876543210\r
+To: <sip:+74957654321@192.0.2.1>\r
+Call-ID: 0123456789abcdef@198.51.100.9\r
+CSeq: 1 INVITE\r
+Contact: <sip:+74951112233@198.51.100.9:40000>\r
+Content-Length: 0\r
+\r
+"""
 
 Finish = Callable[[CallRecord, list[CallNote]], Awaitable[object]]
 
@@ -65,6 +87,35 @@ async def run(finish: Finish, rate: int, first: int) -> tuple[float, float, floa
     return total / (time.perf_counter() - started), (time.process_time() - cpu) / total, longest
 
 
+async def standing(store: Store, calls: int) -> float:
+    """CPU seconds for each call that is up, in batches as the daemon makes them."""
+    dialogs = [dialog(Transport.UDP), dialog(Transport.UDP)]
+    cpu, now = time.process_time(), datetime.now(UTC)
+    for first in range(0, calls, BATCH):
+        records = [call(90_000_000 + number) for number in range(first, first + BATCH)]
+        farewells = [tuple(filter(None, map(farewell_to, dialogs))) for _ in records]
+        up = [StandingCall(record, (note(record),), bye) for record, bye in zip(records, farewells, strict=True)]
+        await store.standing.save(up, now)
+        await asyncio.gather(*(store.calls.finish(record) for record in records))
+    await store.standing.tidy()
+    return (time.process_time() - cpu) / calls
+
+
+async def finishes(store: Store, calls: int) -> float:
+    """The same without: what `standing` does beside."""
+    cpu = time.process_time()
+    for first in range(0, calls, BATCH):
+        records = [call(70_000_000 + number) for number in range(first, first + BATCH)]
+        await asyncio.gather(*(store.calls.finish(record) for record in records))
+    return (time.process_time() - cpu) / calls
+
+
+def dialog(transport: Transport) -> Dialog:
+    invite = parse(INVITE)
+    assert isinstance(invite, Request)
+    return Dialog.as_uas(invite, "0123456789abcdef", Flow(transport, Address("192.0.2.1", 5060), PHONE))
+
+
 async def nothing(_record: CallRecord, _writes: list[CallNote]) -> None:
     await asyncio.sleep(0)
 
@@ -77,6 +128,8 @@ async def measure(url: str, name: str) -> None:
             _, bare, _ = await run(nothing, rate, 0)
             reached, cost, longest = await run(store.calls.finish, rate, position * 10_000_000)
             print(f"| {name} | {rate} | {reached:.0f} | {(cost - bare) * 1e6:.0f} | {longest * 1e3:.0f} |", flush=True)
+        extra = await standing(store, STANDING) - await finishes(store, STANDING)
+        print(f"{name}: {extra * 1e6:.0f} µs more for a call that is written down while it is up", flush=True)
 
 
 @contextmanager

@@ -17,7 +17,9 @@ from b2bua.links import RecordingLinks
 from b2bua.metrics import Metrics
 from b2bua.store.engine import StoreUnavailable
 from b2bua.store.store import Store
+from web.bans import Bans
 from web.board import Boards
+from web.control_token import ControlToken
 from web.dashboard import Dashboard
 from web.guard import Guard
 from web.health import Health
@@ -42,12 +44,16 @@ def create_app(
     counters = metrics.web
     sign_in = SignIn(settings, keys, sessions, counters)
     health = Health(control, store, metrics, settings, sign_in)
-    dashboard = Dashboard(control, store, Boards(control, store, links), sign_in, sessions, keys, counters)
+    token = ControlToken(keys, counters)
+    dashboard = Dashboard(control, store, Boards(control, store, links), sign_in, sessions, token, counters)
+    bans = Bans(control, token)
     app = Starlette(
         routes=[
             Route("/", sign_in.only(dashboard.show)),
             Route("/live", sign_in.only(dashboard.live)),
             Route("/api/live", dashboard.api_live),
+            Route("/api/bans", bans.list),
+            Route("/api/bans/lift", bans.lift, methods=["POST"]),
             Route("/r/{token}.mp3", Recordings(store, links, recordings, settings, counters).play),
             Route("/sign-in", sign_in.show),
             Route("/sign-in", sign_in.sign_in, methods=["POST"]),

@@ -8,16 +8,15 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import lru_cache
-from hmac import compare_digest
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from b2bua.control import Control
-from b2bua.keys import Keys
 from b2bua.metrics import WebCounters
 from b2bua.store.store import Store
 from web.board import EVERY, Board, Boards
+from web.control_token import ControlToken
 from web.health import not_ready
 from web.pages import NO_STORE, page
 from web.problems import Problem
@@ -31,7 +30,7 @@ RETRY_SECONDS = 10
 
 class Dashboard:
     def __init__(
-        self, control: Control, store: Store, boards: Boards, sign_in: SignIn, sessions: Sessions, keys: Keys,
+        self, control: Control, store: Store, boards: Boards, sign_in: SignIn, sessions: Sessions, token: ControlToken,
         counters: WebCounters,
     ) -> None:
         self._control = control
@@ -39,7 +38,7 @@ class Dashboard:
         self._boards = boards
         self._sign_in = sign_in
         self._sessions = sessions
-        self._control_token = keys.control_token.encode()
+        self._token = token
         self._counters = counters
         self._listeners = 0
         self._closing = asyncio.Event()
@@ -67,12 +66,7 @@ class Dashboard:
         return StreamingResponse(self._events(session), headers=headers, media_type="text/event-stream")
 
     async def api_live(self, request: Request) -> Response:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not compare_digest(token.encode(), self._control_token):
-            self._counters.wrong_tokens += 1
-            raise Problem(401, "The control token is wrong or missing",
-                          "Send `Authorization: Bearer …` with the content of keys/control in the data directory.",
-                          challenge="Bearer")
+        self._token.demand(request)
         body = {
             "calls": [asdict(call) for call in self._control.live_calls()],
             "trunks": [asdict(trunk) for trunk in self._control.trunk_states()],

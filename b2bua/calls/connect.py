@@ -40,7 +40,7 @@ async def connect(
                 async with callee, while_up(callee):
                     await join(caller, callee, sdp, media)
                     call.answered(extension)
-                    pbx.answered(call, media)
+                    pbx.answered(call, media, caller, callee)
                     await bridge(caller, callee, media)
     except SdpRefused as refused:
         refuse(caller, call, refused.status, EndReason.NO_COMMON_CODEC, str(refused))

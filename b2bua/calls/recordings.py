@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -12,7 +13,7 @@ import structlog
 
 from b2bua.calls.call import CallInProgress
 from b2bua.calls.errands import Errands
-from b2bua.cdr import CallId, ClientId
+from b2bua.cdr import CallId, CallRecord, ClientId
 from b2bua.media.plane import MediaSession
 from b2bua.recording.archive import new_recording_id
 from b2bua.recording.recorder import Failed, Finished, NotRecorded, Outcome
@@ -74,9 +75,12 @@ class Recordings:
         if call.recording is not None:
             self._errands.start("finish a recording", self._finish(call, call.recording))
 
-    async def recover(self) -> None:
-        """What a crash has left: finished now, as if its call had just ended."""
+    async def recover(self, calls: Sequence[CallRecord] = ()) -> None:
+        """What a crash has left: finished now, as if its call had just ended. `calls` were up then."""
         try:
+            for call in calls:             # the crash may have come before their recordings were noted
+                if (recording := call.recording) is not None:
+                    await _in_the_end(partial(self._books.begin, recording, call.id, call.client, call.started_at))
             unfinished = await _in_the_end(self._books.unfinished)
             for recording, outcome in (await self._archive.recover(self._live, unfinished)).items():
                 await self._settle(recording, outcome)

@@ -22,6 +22,7 @@ from b2bua.calls.identity import read_caller
 from b2bua.calls.inbound import inbound_call
 from b2bua.calls.recordings import Recordings
 from b2bua.calls.report import report
+from b2bua.calls.standing import StandingCalls
 from b2bua.cdr import CallId, CallRecord, ClientId, Direction, EndReason
 from b2bua.control import LiveCall, RegisteredPhone, TrunkState
 from b2bua.crm.lookup import Lookup
@@ -33,9 +34,9 @@ from b2bua.sip.admission import Admission, Refuse, Verdict
 from b2bua.sip.effects import Flow, IncomingRequest
 from b2bua.sip.invite_session import InviteSession
 from b2bua.sip.message import Request
-from b2bua.sip.throttle import Silence
+from b2bua.sip.throttle import Ban, Silence
 from b2bua.ua.agent import UserAgent
-from b2bua.ua.leg import IncomingLeg
+from b2bua.ua.leg import IncomingLeg, Leg
 from b2bua.ua.registrar import Challenge, Registrar, Reply
 from b2bua.ua.strangers import StrangersLog, UnknownCalls
 from b2bua.ua.trunk_table import TrunkTable
@@ -107,6 +108,7 @@ class Switchboard:
         journal: Journal,
         books: Books,
         recordings: Recordings | None,
+        standing: StandingCalls,
         errands: Errands,
         calls: asyncio.TaskGroup,
         clock: Callable[[], datetime],
@@ -126,6 +128,7 @@ class Switchboard:
         self._journal = journal
         self._books = books
         self._recordings = recordings
+        self._standing = standing
         self._errands = errands
         self._calls = calls
         self._clock = clock
@@ -147,11 +150,14 @@ class Switchboard:
         now = self._agent.now()
         if request.method == "REGISTER" or (request.method == "INVITE" and not self._trunks.expects(request, flow)):
             return self._screen(request, flow, now)
-        expected = self._trunks.expects(request, flow) or self._registrar.knows(flow.remote.host, now)
-        return Admission.ADMIT if expected else Admission.IGNORE
+        if self._trunks.expects(request, flow) or self._registrar.knows(flow.remote.host, now):
+            return Admission.ADMIT
+        self._registrar.suspect(request, flow, now)
+        return Admission.IGNORE
 
     def _screen(self, request: Request, flow: Flow, now: float) -> Verdict:
-        match self._registrar.screen(request, flow, now):
+        from_trunk = request.method == "REGISTER" and self._trunks.knows(flow.remote.host)
+        match self._registrar.screen(request, flow, now, from_trunk=from_trunk):
             case Challenge(status=status, headers=headers):
                 challenge = Refuse(status, headers)
                 if request.method != "INVITE":
@@ -361,6 +367,7 @@ class Switchboard:
         self.counters.finished[record.direction, record.disposition.value] += 1
         if self._recordings is not None:
             self._recordings.finish(call)
+        self._standing.over(call)
         self._let_go(call)                 # the database may take its time: that must not keep other calls away
         await self._journal.finish(record, writes)
         if writes:
@@ -422,10 +429,11 @@ class Switchboard:
         except (CrmError, TimeoutError) as error:
             log.warning("pop-up not shown", client=pop_up.client, users=pop_up.users, why=str(error) or "too slow")
 
-    def answered(self, call: CallInProgress, media: MediaSession) -> None:
+    def answered(self, call: CallInProgress, media: MediaSession, *legs: Leg) -> None:
         log.info("answered", call=call.id, extension=call.extension.number if call.extension else None)
         if self._recordings is not None and self.directory.client[call.client].record:
             self._recordings.begin(call, media)
+        self._standing.up(call, *legs)
 
     # -- control.Control
 
@@ -437,6 +445,12 @@ class Switchboard:
 
     def registered_phones(self) -> Sequence[RegisteredPhone]:
         return self._registrar.phones(self._agent.now())
+
+    def bans(self) -> Sequence[Ban]:
+        return self._registrar.bans(self._agent.now())
+
+    def lift_ban(self, subject: str) -> int:
+        return self._registrar.lift_ban(subject, self._agent.now())
 
     def ready(self) -> Sequence[str]:
         reasons = ("draining" if self._draining else None, self.media.problem)

@@ -10,6 +10,8 @@ from b2bua.cdr import CallId, ClientId, Direction, Disposition
 from b2bua.crm.port import CallNote, CrmWrite
 from b2bua.numbers import last_digits
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode      # json.dumps would make an encoder for each write
+
 
 class UnreadableWrite(ValueError):
     """What the outbox holds is no write that this version knows."""
@@ -37,7 +39,7 @@ def lane_of(write: CrmWrite) -> str:
 
 
 def to_json(write: CrmWrite) -> str:
-    return json.dumps({
+    return _encode({
         "kind": "call note",
         "call": write.call,
         "client": write.client,
@@ -50,7 +52,7 @@ def to_json(write: CrmWrite) -> str:
         "contact_name": write.contact_name,
         "did": write.did,
         "recording": write.recording,
-    }, ensure_ascii=False)
+    })
 
 
 def from_json(text: str) -> CrmWrite:

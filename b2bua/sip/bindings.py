@@ -318,7 +318,7 @@ def _holds_flow(flow: Flow, path: tuple[str, ...]) -> bool:
 
 
 def _asked_expiry(contact: NameAddr, request: Request, policy: BindingPolicy) -> int:
-    """The contact's parameter, else the header, else ours; what cannot be read counts as absent (§10.2.1.1)."""
+    """The contact's parameter, else the header, else ours; the unreadable counts as absent (RFC 3261 §10.2.1.1)."""
     try:
         asked = contact.expires
     except ParseError:

@@ -123,6 +123,11 @@ class Dialog:
             header.append(("Content-Type", content_type or "application/sdp"))
         return Request(method, self._uri, Headers(header), body)
 
+    @property
+    def aim(self) -> tuple[Uri, tuple[str, ...]]:
+        """Request-URI and Route fields of its requests."""
+        return self._uri, tuple(route for _, route in self._routes)
+
     def _aim(self, source: Flow) -> None:
         """Fix Request-URI, Route and next hop for the requests to come."""
         self._uri, routes, hop = self.target, self.routes, self.target

@@ -204,8 +204,8 @@ class Registration:
         return Registered(self.registered_until, _service_route(response))
 
     def _granted(self, response: Response) -> float:
-        """What the 200 says of our contact among others, else its Expires, else what we asked (§10.2.4); never more
-        than that, as a refresh too early does no harm."""
+        """What the 200 says of our contact among others, else its Expires, else what we asked (RFC 3261 §10.2.4);
+        never more than that, as a refresh too early does no harm."""
         try:
             ours = [contact for contact in response.contacts if contact.uri.user == self.contact.user]
             granted = ours[0].expires if ours and ours[0].expires is not None else response.expires

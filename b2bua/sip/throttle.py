@@ -1,8 +1,17 @@
-"""How a wrong password gets slower, and then nothing: one pure rule over sources and logins."""
+"""How a wrong password gets slower, and then nothing, and who is banned: one pure rule over sources and logins.
+
+An address is banned for what came from it, when that it was there is proved (a challenge was answered from it), or when
+it is nobody's: no trunk's, no registered phone's, and nobody has logged in from there lately. A datagram's source may
+be forged, and a forged one must not keep anybody away that we know. An account is only ever banned for wrong passwords,
+which all came from proved addresses, and not for those from which its owner has logged in.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
+from itertools import islice
 from typing import Final, TypeVar
 
 FIRST_DELAY: Final = 0.5            # seconds before the answer to the first wrong password; doubles with each
@@ -11,11 +20,12 @@ PAIR_FAILURES: Final = 20           # of one source with one login, then silence
 SOURCE_FAILURES: Final = 60         # of one source with any logins, unless it succeeded lately
 LOGIN_FAILURES: Final = 200         # with one login from any sources, except for sources which it succeeded from
 SOURCE_CHALLENGES: Final = 500      # challenged and never answered well: a scanner
+NAMES_TRIED: Final = 20             # different accounts or numbers, asked for by nobody that we know: a scanner
 FORGIVEN_AFTER: Final = 900.0       # seconds without a failure
 TRUSTED_FOR: Final = 86_400.0       # seconds for which a success counts
 MAX_RECORDS: Final = 20_000
 MAX_LOGIN: Final = 64               # characters of a login that are told apart
-
+MAX_LISTED: Final = 1_000           # bans shown at once
 
 _Key = TypeVar("_Key", str, tuple[str, str])
 
@@ -32,11 +42,30 @@ class Silence:
     """Not a word."""
 
 
+class Banned(Enum):
+    """Who gets silence."""
+
+    ADDRESS = "address"
+    ACCOUNT = "account"
+    ACCOUNT_FROM_ADDRESS = "account from address"
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    who: Banned
+    address: str                        # "": from anywhere
+    account: str                        # "": whatever it asks for
+    why: str
+    expires_in: int                     # seconds, counted from the last of what led to it
+
+
 @dataclass(slots=True)
 class _Record:
     failures: int = 0
     last_failure: float = 0.0
     trusted_until: float = 0.0
+    names: tuple[str, ...] = ()         # that a stranger asked for
+    why: str = ""
 
 
 class AuthThrottle:
@@ -53,6 +82,7 @@ class AuthThrottle:
         # Apart from the others: a source may be forged as long as it was only challenged, and a flood of forged ones
         # must not push out what is known of real ones.
         self._challenged: dict[str, _Record] = {}
+        self._fresh: list[Ban] = []
 
     def __len__(self) -> int:
         return len(self._records) + len(self._challenged)
@@ -62,7 +92,7 @@ class AuthThrottle:
         pair = self._current(source, login, now) if login else None
         by_source = self._current(source, "", now)
         asked = _current(self._challenged, source, now)
-        trusted = by_source is not None and by_source.trusted_until > now
+        trusted = self._is_trusted(source, now)
         by_login = self._current("", login, now) if login else None
         if pair and pair.failures >= PAIR_FAILURES:
             return True
@@ -78,6 +108,27 @@ class AuthThrottle:
         record = _touch(self._challenged, source, now, self._limit)
         record.failures += 1
         record.last_failure = now
+        if record.failures == SOURCE_CHALLENGES:
+            self._ban_stranger(source, record, f"{SOURCE_CHALLENGES} challenges and no answer", now)
+
+    def tried(self, source: str, name: str, now: float) -> None:
+        """A stranger asked for this account or number, without a password."""
+        if self._is_trusted(source, now) or self.silent(source, "", now):
+            return
+        record = _touch(self._challenged, source, now, self._limit)
+        name = name[:MAX_LOGIN]
+        if name in record.names:
+            return
+        record.names = (*record.names, name)
+        record.last_failure = now
+        if len(record.names) == NAMES_TRIED:
+            self._ban_stranger(source, record, f"{NAMES_TRIED} different accounts or numbers tried", now)
+
+    def scanned(self, source: str, program: str, now: float) -> None:
+        """A stranger says itself that it is a scanner."""
+        if not self._is_trusted(source, now) and not self.silent(source, "", now):
+            record = _touch(self._challenged, source, now, self._limit)
+            self._ban_stranger(source, record, f"a scanner: {program[:MAX_LOGIN]}", now)
 
     def failed(self, source: str, login: str, now: float) -> Answer | Silence:
         """A wrong password, or a login that does not exist."""
@@ -85,6 +136,9 @@ class AuthThrottle:
             record = self._touch(*key, now)
             record.failures += 1
             record.last_failure = now
+            if record.failures == _limit(*key) and not self._spared(*key, now):
+                record.why = f"{record.failures} wrong passwords"
+                self._fresh.append(_ban(*key, record, now))
         if self.silent(source, login, now):
             return Silence()
         failures = self._records[source, login[:MAX_LOGIN]].failures
@@ -102,11 +156,71 @@ class AuthThrottle:
         pair.failures = 0
         pair.trusted_until = by_source.trusted_until = now + TRUSTED_FOR
 
+    # -- for people
+
+    def fresh(self) -> list[Ban]:
+        """Those that are new since this was asked last."""
+        fresh, self._fresh = self._fresh, []
+        return fresh
+
+    def bans(self, now: float) -> list[Ban]:
+        """All that are in force, MAX_LISTED at most."""
+        return list(islice(self._all(now), MAX_LISTED))
+
+    def lift(self, subject: str, now: float) -> int:
+        """Forgive this address, or this account, everything. How many bans that lifted."""
+        subject = subject[:MAX_LOGIN]
+        lifted = sum(subject in (ban.address, ban.account) for ban in self._all(now))
+        self._challenged.pop(subject, None)
+        for (source, login), record in self._records.items():
+            if subject in (source, login):
+                record.failures = 0
+        return lifted
+
+    def _all(self, now: float) -> Iterator[Ban]:
+        for source, record in self._challenged.items():
+            if record.failures >= SOURCE_CHALLENGES and _holds(record, now) and not self._is_trusted(source, now):
+                yield _ban(source, "", record, now)
+        for key, record in self._records.items():
+            if record.failures >= _limit(*key) and _holds(record, now) and not self._spared(*key, now):
+                yield _ban(*key, record, now)
+
+    def _ban_stranger(self, source: str, record: _Record, why: str, now: float) -> None:
+        record.failures, record.last_failure, record.why = SOURCE_CHALLENGES, now, why
+        record.names = ()
+        if not self._is_trusted(source, now):
+            self._fresh.append(_ban(source, "", record, now))
+
+    def _is_trusted(self, source: str, now: float) -> bool:
+        """Somebody has logged in from there lately."""
+        record = self._records.get((source, ""))
+        return record is not None and record.trusted_until > now
+
+    def _spared(self, source: str, login: str, now: float) -> bool:
+        """An address where somebody succeeded is silenced for single logins only."""
+        return not login and self._is_trusted(source, now)
+
     def _current(self, source: str, login: str, now: float) -> _Record | None:
         return _current(self._records, (source, login[:MAX_LOGIN]), now)
 
     def _touch(self, source: str, login: str, now: float) -> _Record:
         return _touch(self._records, (source, login[:MAX_LOGIN]), now, self._limit)
+
+
+def _limit(source: str, login: str) -> int:
+    """Failures that lead to a ban."""
+    if not source:
+        return LOGIN_FAILURES
+    return PAIR_FAILURES if login else SOURCE_FAILURES
+
+
+def _ban(source: str, login: str, record: _Record, now: float) -> Ban:
+    who = Banned.ADDRESS if not login else Banned.ACCOUNT_FROM_ADDRESS if source else Banned.ACCOUNT
+    return Ban(who, source, login[:MAX_LOGIN], record.why, max(0, round(record.last_failure + FORGIVEN_AFTER - now)))
+
+
+def _holds(record: _Record, now: float) -> bool:
+    return now - record.last_failure <= FORGIVEN_AFTER
 
 
 def _current(records: dict[_Key, _Record], key: _Key, now: float) -> _Record | None:

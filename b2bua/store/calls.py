@@ -66,6 +66,7 @@ class CallJournal:
         self._close_soon = asyncio.Event()
         self._failures = 0
         self._spill_holds_some = False
+        self._put_back_once = asyncio.Event()
         self.failing_since: float | None = None
         self.stored = 0
         self.spilled = 0
@@ -127,6 +128,10 @@ class CallJournal:
                 await asyncio.sleep(GATHER_SECONDS)
                 await self._store_next()
         self._wake_spill.set()
+
+    async def spilled_before_is_back(self) -> None:
+        """Every record that an earlier process has spilled is in the database: there is no other word on its call."""
+        await self._put_back_once.wait()
 
     async def spill_over(self) -> None:
         """Carries to the disk what the database cannot take, until `close`."""
@@ -205,6 +210,7 @@ class CallJournal:
     async def _put_back(self) -> None:
         """What was spilled goes into the database. A failure leaves it where it is, for the next time."""
         if self._spill is None:
+            self._put_back_once.set()
             return
         self._spill_holds_some = False     # what is spilled from now on sets it again
         position = count = 0
@@ -220,6 +226,7 @@ class CallJournal:
             _log.error("cannot put spilled calls back yet", error=str(error))
             self._spill_holds_some = True
             return
+        self._put_back_once.set()
         self._spill_holds_some = self._spill_holds_some or self._spill.holds_something
         if count:
             _log.warning("spilled calls are in the database", calls=count)

@@ -10,7 +10,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from sqlalchemy import Table, event
+from sqlalchemy import Table, Update, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -50,6 +50,18 @@ class Database:
         """INSERT for tuples in the order of `columns`; a row that is there already is left as it is."""
         dialect = sqlite if self.is_sqlite else postgresql
         statement = dialect.insert(table).inline().on_conflict_do_nothing()
+        return str(statement.compile(dialect=self._engine.dialect, column_keys=list(columns)))
+
+    def insert_latest(self, table: Table, columns: Sequence[str], key: str) -> str:
+        """The same, but a row of this key that is there already becomes this one."""
+        dialect = sqlite if self.is_sqlite else postgresql
+        insert = dialect.insert(table).inline()
+        given = {name: insert.excluded[name] for name in columns if name != key}
+        statement = insert.on_conflict_do_update(index_elements=[key], set_=given)
+        return str(statement.compile(dialect=self._engine.dialect, column_keys=list(columns)))
+
+    def statement(self, statement: Update, columns: Sequence[str]) -> str:
+        """Another one for `write_rows`, with a value for each of `columns`."""
         return str(statement.compile(dialect=self._engine.dialect, column_keys=list(columns)))
 
     def values(self, values: Iterable[Any]) -> tuple[Any, ...]:

@@ -118,7 +118,7 @@ def to_line(call: Row, writes: list[Row]) -> str:
     return json.dumps({"call": call, "writes": writes}, default=datetime.isoformat) + "\n"
 
 
-_INSTANTS = ("started_at", "rang_at", "answered_at", "ended_at", "due_at", "created_at")
+INSTANTS = ("started_at", "rang_at", "answered_at", "ended_at", "due_at", "created_at")
 
 
 def from_line(line: str) -> tuple[Row, list[Row]]:
@@ -127,11 +127,11 @@ def from_line(line: str) -> tuple[Row, list[Row]]:
         entry = json.loads(line)
         rows = [entry["call"], *entry["writes"]]
         for row in rows:
-            row.update({name: _instant(row[name]) for name in _INSTANTS if row.get(name) is not None})
+            row.update({name: instant(row[name]) for name in INSTANTS if row.get(name) is not None})
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a finished call: {error}") from error
     return rows[0], rows[1:]
 
 
-def _instant(text: str) -> datetime:
+def instant(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)

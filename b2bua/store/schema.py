@@ -102,6 +102,21 @@ outbox = Table(
     Index("ix_outbox_lanes", "client", "lane", "id", sqlite_where=_PENDING, postgresql_where=_PENDING),
 )
 
+# Calls that are up. A row goes when the call's record is in `calls`; what a dead daemon has left is closed by the next.
+standing_calls = Table(
+    "standing_calls", metadata,
+    Column("id", Text, primary_key=True),
+    Column("seen_at", Instant),                            # when a dead daemon was last alive; null: the call is ours
+    Column("payload", Text, nullable=False),               # JSON: its record, CRM writes, and BYEs, should it end now
+)
+
+# One row: when the daemon was last known to be alive with calls up.
+heartbeat = Table(
+    "heartbeat", metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("seen_at", Instant, nullable=False),
+)
+
 recordings = Table(
     "recordings", metadata,
     Column("id", Text, primary_key=True),

@@ -18,6 +18,7 @@ from b2bua.store.engine import StoreUnavailable, background, open_database
 from b2bua.store.outbox import OutboxRows
 from b2bua.store.recordings import RecordingRows
 from b2bua.store.spill import SpillFile
+from b2bua.store.standing import StandingRows
 
 KEEP_DELIVERED_DAYS = 30
 HOUSEKEEPING_SECONDS = 3600.0
@@ -32,6 +33,7 @@ class Store:
     outbox: OutboxRows
     recordings: RecordingRows
     bindings: BindingRows
+    standing: StandingRows
 
 
 @asynccontextmanager
@@ -44,6 +46,7 @@ async def open_store(url: str, *, spill: Path | None = None) -> AsyncIterator[St
             outbox=OutboxRows(database),
             recordings=RecordingRows(database),
             bindings=BindingRows(database),
+            standing=StandingRows(database),
         )
         async with background() as tasks:
             writers = [tasks.create_task(store.calls.write_behind()), tasks.create_task(store.calls.spill_over())]

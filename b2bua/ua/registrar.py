@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -17,7 +17,7 @@ from b2bua.sip.effects import Address, Flow, Transport
 from b2bua.sip.fields import NameAddr
 from b2bua.sip.grammar import ParseError
 from b2bua.sip.message import Request, Response
-from b2bua.sip.throttle import Answer, AuthThrottle, Silence
+from b2bua.sip.throttle import Answer, AuthThrottle, Ban, Silence
 from b2bua.sip.uri import Uri
 
 HOSTS_KEPT: Final = 1.0         # seconds that the set of the phones' addresses is used before it is made anew
@@ -65,6 +65,7 @@ class RegistrarCounters:
     stale: int = 0
     wrong: int = 0
     silenced: int = 0
+    banned: int = 0
     refused: int = 0            # authenticated, but against the registrar's rules
     changes: int = 0            # of the bindings, so that a store knows when to save
 
@@ -79,9 +80,13 @@ class Registrar:
         *,
         policy: BindingPolicy | None = None,
         throttle: AuthThrottle | None = None,
+        scanners: Sequence[str] = (),
     ) -> None:
+        """`scanners`: what User-Agent holds when nobody means well; in any case."""
         self.counters = RegistrarCounters()
         self._directory = directory
+        self._accounts = _accounts(directory)
+        self._scanners = tuple(name.lower() for name in scanners)
         self._digest = digest
         self._policy = policy or BindingPolicy()
         self._throttle = throttle or AuthThrottle()
@@ -96,6 +101,7 @@ class Registrar:
         """Another snapshot: extensions that are gone lose their bindings; a lower limit holds for new ones."""
         self._directory = directory
         self._fixed = _fixed_hosts(directory)
+        self._accounts = _accounts(directory)
         kept = directory.extension
         self._bindings = {key: bindings for key, bindings in self._bindings.items() if key in kept}
         for key, bindings in self._bindings.items():
@@ -103,26 +109,80 @@ class Registrar:
 
     # -- who is it
 
-    def screen(self, request: Request, flow: Flow, now: float) -> Challenge | Silence | None:
+    def screen(
+        self, request: Request, flow: Flow, now: float, *, from_trunk: bool = False
+    ) -> Challenge | Silence | None:
         """Before anything is kept of a request: None when it answers a challenge that we sent to its source.
 
         Only then is that address proved and the password worth a look (`authenticate`); all others are challenged.
         """
         source = flow.remote.host
+        if self._is_scanner(request):
+            self.counters.silenced += 1
+            if not from_trunk:
+                self.suspect(request, flow, now)
+            return Silence()
         credentials = self._digest.credentials(request)
         if self._throttle.silent(source, credentials.username if credentials else "", now):
             self.counters.silenced += 1
             return Silence()
         if credentials is None:
-            return self._challenge(source, now)
+            if not from_trunk:
+                self.suspect(request, flow, now)
+            return self._challenge(source, now, counted=not from_trunk)
         if not self._digest.issued_to(source, credentials.nonce, now):
             self.counters.stale += 1
-            return self._challenge(source, now, stale=True)
+            return self._challenge(source, now, stale=True, counted=not from_trunk)
         return None
 
-    def _challenge(self, source: str, now: float, *, stale: bool = False) -> Challenge:
+    def suspect(self, request: Request, flow: Flow, now: float) -> None:
+        """What somebody asks for without a password; nothing is held against the address of a registered phone."""
+        source = flow.remote.host
+        if self.knows(source, now):
+            return
+        if self._is_scanner(request):
+            self._throttle.scanned(source, request.headers.get("User-Agent") or "", now)
+        elif name := self._tried(request):
+            self._throttle.tried(source, name, now)
+        self._tell_bans()
+
+    def _tried(self, request: Request) -> str:
+        """Whom it asks for. Phones of ours register without a password first, a whole office of them at once."""
+        try:
+            if request.to_tag is not None:     # of a dialog that is gone
+                return ""
+            if request.method != "REGISTER":
+                return request.uri.user
+            return "" if request.to.uri.user in self._accounts else request.to.uri.user
+        except ParseError:
+            return ""
+
+    def _is_scanner(self, request: Request) -> bool:
+        program = request.headers.get("User-Agent")
+        return program is not None and any(name in program.lower() for name in self._scanners)
+
+    def _tell_bans(self) -> None:
+        for ban in self._throttle.fresh():
+            self.counters.banned += 1
+            log.warning("banned", extra={
+                "who": ban.who.value, "source": ban.address, "login": ban.account, "why": ban.why,
+                "remedy": f"smartswitch bans lift {ban.address or ban.account}, if it is one of yours",
+            })
+
+    def bans(self, now: float) -> list[Ban]:
+        return self._throttle.bans(now)
+
+    def lift_ban(self, subject: str, now: float) -> int:
+        lifted = self._throttle.lift(subject, now)
+        if lifted:
+            log.warning("ban lifted", extra={"subject": subject[:64], "bans": lifted})
+        return lifted
+
+    def _challenge(self, source: str, now: float, *, stale: bool = False, counted: bool = True) -> Challenge:
         self.counters.challenged += not stale
-        self._throttle.challenged(source, now)
+        if counted:
+            self._throttle.challenged(source, now)
+            self._tell_bans()
         return Challenge(self._digest.challenges(source, now, stale=stale))
 
     def knows(self, host: str, now: float) -> bool:
@@ -159,7 +219,9 @@ class Registrar:
     def _wrong(self, source: str, login: str, now: float) -> Challenge | Silence:
         self.counters.wrong += 1
         log.info("wrong password", extra={"source": source, "login": login[:64]})
-        match self._throttle.failed(source, login, now):
+        verdict = self._throttle.failed(source, login, now)
+        self._tell_bans()
+        match verdict:
             case Answer(delay) if self._may_hold(now + delay, now):
                 return Challenge(self._digest.challenges(source, now), delay)
             case _:
@@ -203,6 +265,7 @@ class Registrar:
             case Registered(contacts, removed, about_flow):
                 self.counters.accepted += 1
                 self._keep(key, bindings, contacts)
+                self._hosts.add(flow.remote.host)      # it may call in this very second
                 if removed or any(binding.updated_at == now for binding in contacts):
                     self.counters.changes += 1
                 answer = [("Contact", binding.contact(now)) for binding in contacts]
@@ -295,10 +358,19 @@ class Registrar:
 _SUPPORTED: Final = ("Supported", "path, outbound")
 
 
+def _accounts(directory: Directory) -> frozenset[str]:
+    """What phones write into To when they register."""
+    return frozenset(name for one in directory.extensions for name in (one.number, one.login, _user_of(one.login)))
+
+
+def _user_of(login: str) -> str:
+    return login.partition("@")[0]
+
+
 def _is_own(extension: Extension, request: Request) -> bool:
     """A phone may register the extension that it logged in as, under its number or its login (§10.3 step 3)."""
     user = request.to.uri.user
-    return user in (extension.number, extension.login, extension.login.partition("@")[0])
+    return user in (extension.number, extension.login, _user_of(extension.login))
 
 
 def _payload(binding: Binding, now: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import resource
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from typer.testing import CliRunner, Result
 
+from b2bua.__main__ import cli
 from b2bua.app import System, running, stream_limits
 from b2bua.cdr import ClientId
 from b2bua.config import Listener, LogSettings, MediaSettings, ServerSettings, Settings, SipSettings, WebSettings
@@ -287,6 +290,41 @@ async def test_wrong_passwords_end_in_silence_for_the_guesser_alone(tmp_path: Pa
         call = desk.call("102")                         # the honest phone is still believed, and told that 102 is away
         await asyncio.wait_for(call.over.wait(), 2)
         assert call.status == 480
+        await a_call_goes_through(trunk)
+
+
+async def test_a_scanner_is_banned_listed_and_lifted_from_the_command_line_and_the_phones_do_not_notice(
+    tmp_path: Path,
+) -> None:
+    async def command(*words: str) -> Result:
+        environment = {
+            "SMARTSWITCH_SERVER__DATA_DIR": str(tmp_path), "SMARTSWITCH_WEB__HOST": system.web.host,
+            "SMARTSWITCH_WEB__PORT": str(system.web.port),
+        }
+        return await asyncio.to_thread(CliRunner().invoke, cli, words, env=environment)
+
+    async with scene(tmp_path) as (system, trunk, _):
+        assert "Nobody is banned" in (await command("bans")).stdout
+        program = "User-Agent: friendly-scanner"
+        with closing(stranger_at(system)) as stranger, closing(stranger_at(system, DESK)) as forged, \
+                closing(stranger_at(system, TRUNK)) as forged_trunk:
+            for who in (stranger, forged, forged_trunk):
+                who.send(message("OPTIONS", who.address, program, call_id=f"{who.address.host}o"))
+                who.send(message("REGISTER", who.address, program, call_id=f"{who.address.host}r"))
+            assert await stranger.answers() == []
+            stranger.send(message("REGISTER", stranger.address, call_id="again"))       # as if it were a phone
+            assert await stranger.answers() == []
+            bans = json.loads((await command("bans", "--json")).stdout)["bans"]
+            assert [ban["address"] for ban in bans] == [STRANGER]
+            shown = (await command("bans")).stdout
+            assert STRANGER in shown
+            assert "a scanner: friendly-scanner" in shown
+            assert (await command("bans", "lift", "192.0.2.55")).exit_code == 1
+            assert (await command("bans", "lift", STRANGER)).stdout == "1 ban lifted.\n"
+            stranger.send(message("REGISTER", stranger.address, call_id="forgiven"))
+            assert codes(await stranger.answers()) == [401]
+        async with phone_at(DESK, system.sip[0], Answers(), "102", PASSWORD) as neighbour:
+            assert (await neighbour.register()).status == 200
         await a_call_goes_through(trunk)
 
 

@@ -114,6 +114,14 @@ def test_calls_shows_the_last_ones_as_text_whatever_strangers_wrote(home: Path) 
     assert json.loads(run("calls", "--json", "--client", "nobody").stdout)["last"] == []
 
 
+def test_bans_are_asked_of_the_daemon_and_without_one_that_is_said(home: Path) -> None:
+    for words in (["bans"], ["bans", "--json"], ["bans", "lift", "198.51.100.7"]):
+        done = run(*words)
+        assert done.exit_code == 1
+        assert "no daemon has run in" in done.stderr
+    assert run("bans", "lift").exit_code == 2
+
+
 def test_migrate_says_from_where_to_where(home: Path) -> None:
     assert "it was empty" in run("migrate").stdout
     assert (home / "data" / "smartswitch.db").stat().st_mode & 0o777 == 0o600

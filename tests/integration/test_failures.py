@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -20,11 +21,13 @@ import httpx
 import psutil
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import text
 from structlog.testing import capture_logs
 
 import b2bua.app
 from b2bua.app import System, running
 from b2bua.calls import switchboard
+from b2bua.calls.standing import BEAT_EVERY, SAVED_EVERY
 from b2bua.cdr import CallRecord, ClientId, Disposition, EndReason
 from b2bua.config import (
     DatabaseSettings,
@@ -49,6 +52,7 @@ from b2bua.sip.auth import ha1
 from b2bua.sip.effects import Address
 from b2bua.store import calls as journal
 from b2bua.store import engine
+from b2bua.store.engine import open_database
 from b2bua.store.migrate import migrate
 from b2bua.store.recordings import Recording, RecordingStage
 from b2bua.store.store import Store, open_store
@@ -509,6 +513,8 @@ level = "info"
 [[sip.listen]]
 host = "{host}"
 port = {sip}
+[database]
+url = "{database}"
 """
 
 
@@ -540,9 +546,10 @@ class Daemon:
 
 
 @asynccontextmanager
-async def daemon(home: Path) -> AsyncIterator[Daemon]:
+async def daemon(home: Path, database: str = "") -> AsyncIterator[Daemon]:
     config = home / "smartswitch.toml"
-    config.write_text(CONFIG.format(home=home, host=HERE, web=WEB_PORT, sip=SIP_PORT))
+    url = database or sqlite_of(home)
+    config.write_text(CONFIG.format(home=home, host=HERE, web=WEB_PORT, sip=SIP_PORT, database=url))
     command = [sys.executable, "-c", SERVE, "serve", "--config", str(config)]
     with (home / "log").open("ab") as log:
         process = subprocess.Popen(  # noqa: ASYNC220 - returns at once
@@ -568,13 +575,17 @@ async def daemon(home: Path) -> AsyncIterator[Daemon]:
         process.wait()
 
 
+def sqlite_of(home: Path) -> str:
+    return f"sqlite+aiosqlite:///{home}/var/smartswitch.db"
+
+
 @asynccontextmanager
-async def people(home: Path, crm_url: str | None = None) -> AsyncIterator[tuple[Phone, Phone]]:
+async def people(home: Path, crm_url: str | None = None, database: str = "") -> AsyncIterator[tuple[Phone, Phone]]:
     """Operator and desk phone of a daemon whose directory is already there when it starts."""
     server = Address(HERE, SIP_PORT)
     async with phone_at(OPERATOR, server) as operator, phone_at(DESK, server) as desk:
         (home / "var").mkdir()
-        url = f"sqlite+aiosqlite:///{home}/var/smartswitch.db"
+        url = database or sqlite_of(home)
         await migrate(url)
         async with open_store(url) as store:
             old, generation = await store.directory.load()
@@ -583,8 +594,8 @@ async def people(home: Path, crm_url: str | None = None) -> AsyncIterator[tuple[
 
 
 @asynccontextmanager
-async def books(home: Path) -> AsyncIterator[Store]:
-    async with open_store(f"sqlite+aiosqlite:///{home}/var/smartswitch.db") as store:
+async def books(home: Path, database: str = "") -> AsyncIterator[Store]:
+    async with open_store(database or sqlite_of(home)) as store:
         yield store
 
 
@@ -620,6 +631,57 @@ async def test_a_recording_survives_the_death_of_the_daemon_up_to_the_last_secon
         assert len(left) / 8000 >= said - 1.0
         assert abs(right).max() > 1000
         assert (tmp_path / "var" / told.path).exists() or mp3.exists()
+
+
+@pytest.mark.parametrize("deaths", [1, 2])
+async def test_a_call_that_was_up_when_the_daemon_died_is_closed_once_and_its_phones_are_told(
+    tmp_path: Path, database_url: str, deaths: int
+) -> None:
+    """`deaths`: the next one dies as well, at some moment of its start."""
+    async with (
+        running_sandbox(SEED, CRM_HOST) as crm, people(tmp_path, crm.base_url, database_url) as (operator, desk),
+        books(tmp_path, database_url) as store,
+    ):
+        voices = await voices_of(operator, desk)
+        async with daemon(tmp_path, database_url) as first:
+            assert (await desk.register()).status == 200
+            call = await answered(operator)
+            async with talking(call, desk.calls[0], voices):
+                await heard(voices["desk"], 50)
+
+                async def written_down() -> bool:
+                    async with open_database(database_url) as database, database.reading() as connection:
+                        return bool((await connection.execute(text("SELECT count(*) FROM standing_calls"))).scalar())
+
+                await until(written_down)
+                died_at = datetime.now(UTC)
+                await first.kill()
+        for _ in range(deaths - 1):
+            async with daemon(tmp_path, database_url) as next_one:
+                await next_one.kill()
+        async with daemon(tmp_path, database_url) as last:
+            await over(call, desk.calls[0], within=5)
+
+            async def closed() -> list[CallRecord]:
+                return await store.calls.last_calls()
+
+            (record,) = await until(closed)
+            (entry,) = await notes(crm, 1)
+            last.terminate()
+            assert await last.ended(8) == 0
+        async with daemon(tmp_path, database_url) as after_that:
+            after_that.terminate()
+            assert await after_that.ended(8) == 0
+        assert [one.id for one in await store.calls.last_calls()] == [record.id]
+        assert [one.uniq for one in crm.state.calls()] == [record.id]
+    assert (record.disposition, record.reason) == (Disposition.ANSWERED, EndReason.RESTARTED)
+    assert record.answered_at is not None
+    assert record.started_at <= record.answered_at <= record.ended_at
+    assert abs(record.ended_at - died_at) < timedelta(seconds=BEAT_EVERY + SAVED_EVERY + 1)
+    assert record.recording is not None
+    assert (entry.uniq, entry.created_at) == (record.id, int(record.started_at.timestamp()))
+    assert entry.link is not None
+    assert "BYE" in call.ladder()
 
 
 async def test_a_note_whose_answer_the_daemon_did_not_live_to_see_is_not_written_twice(tmp_path: Path) -> None:

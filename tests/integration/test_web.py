@@ -14,6 +14,7 @@ import pytest
 
 from b2bua.cdr import CallId, Disposition
 from b2bua.control import RegisteredPhone, TrunkState
+from b2bua.sip.throttle import Ban, Banned
 from b2bua.store.calls import CallJournal
 from b2bua.store.engine import StoreUnavailable
 from b2bua.store.recordings import RecordingRows
@@ -319,6 +320,22 @@ async def test_the_command_line_gets_the_live_state_by_its_token(site: Site) -> 
         assert datetime.now(UTC) - datetime.fromisoformat(state["calls"][0]["started_at"]) < timedelta(minutes=5)
         assert state["trunks"] == [{"client": "acme", "name": "operator", "up": True, "detail": "registered"}]
         assert (state["phones"], state["not_ready"]) == ([], [])
+
+
+async def test_the_command_line_sees_and_lifts_bans_by_its_token(site: Site) -> None:
+    site.control.banned = [Ban(Banned.ADDRESS, "198.51.100.7", "", "a scanner: sipcli", 840)]
+    allowed = {"Authorization": f"Bearer {KEYS.control_token}"}
+    async with site.browser(headers=JSON) as program:
+        assert (await program.get("/api/bans")).status_code == 401
+        assert (await program.post("/api/bans/lift", json={"subject": "198.51.100.7"})).status_code == 401
+        assert (await program.get("/api/bans", headers=allowed)).json() == {"bans": [{
+            "who": "address", "address": "198.51.100.7", "account": "", "why": "a scanner: sipcli", "expires_in": 840,
+        }]}
+        for body in (b"", b"[]", b'{"subject": 7}', b'{"subject": ""}', b'{"subject": "' + b"x" * 500 + b'"}'):
+            assert (await program.post("/api/bans/lift", content=body, headers=allowed)).status_code == 400
+        for lifted in (1, 0):
+            answer = await program.post("/api/bans/lift", json={"subject": "198.51.100.7"}, headers=allowed)
+            assert answer.json() == {"lifted": lifted}
 
 
 # -- every answer

@@ -7,12 +7,14 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from ipaddress import ip_network
 
 from b2bua.calls.dial import StepDialler
 from b2bua.calls.errands import Errands
+from b2bua.calls.standing import StandingCalls
 from b2bua.calls.switchboard import Limits, Switchboard
-from b2bua.cdr import CallRecord, ClientId
+from b2bua.cdr import CallId, CallRecord, ClientId
 from b2bua.crm.lookup import Lookup
 from b2bua.crm.port import Contact, CrmWrite, EntityKind, PopUp
 from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Number, Trunk
@@ -25,6 +27,7 @@ from b2bua.sip.auth import DigestPolicy, DigestServer, ha1
 from b2bua.sip.core import CoreConfig, UserAgentCore
 from b2bua.sip.effects import Address, Flow
 from b2bua.sip.message import Request
+from b2bua.store.standing import LeftBehind, StandingCall
 from b2bua.ua.agent import UserAgent
 from b2bua.ua.qualifier import Qualifier
 from b2bua.ua.registrar import Registrar
@@ -79,6 +82,7 @@ class FakeBooks:
     directory: Directory
     records: list[CallRecord] = field(default_factory=list)
     writes: list[CrmWrite] = field(default_factory=list)
+    standing: dict[CallId, LeftBehind] = field(default_factory=dict)
     delay: float = 0.0
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -87,6 +91,21 @@ class FakeBooks:
         self.records.append(record)
         self.writes.extend(writes)
         self.news.set()
+
+    async def save(self, standing: Sequence[StandingCall], now: datetime) -> None:
+        self.standing.update({call.record.id: LeftBehind(call, now) for call in standing})
+        self.standing = {call: replace(left, seen_at=now) for call, left in self.standing.items()}
+
+    async def tidy(self) -> int:
+        for record in self.records:
+            self.standing.pop(record.id, None)
+        return len(self.standing)
+
+    async def left_behind(self) -> Sequence[LeftBehind]:
+        return list(self.standing.values())
+
+    async def spilled_before_is_back(self) -> None:
+        """Nothing was."""
 
     async def load(self) -> tuple[Directory, int]:
         return self.directory, 1
@@ -114,6 +133,7 @@ class Office:
     trunk: Phone
     trunks: TrunkTable
     dns: FakeDns
+    standing: StandingCalls
     _phones: dict[str, Phone] = field(default_factory=dict)
 
     async def phone(
@@ -195,6 +215,7 @@ async def open_office(
         registrar = Registrar(books.directory, DigestServer(DigestPolicy(realm=REALM), b"k" * 32))
         trunks = TrunkTable(agent, resolver, randomness)
         trunks.use(books.directory)
+        standing = StandingCalls(books, loop.wall)
         pbx = Switchboard(
             agent,
             directory=books.directory,
@@ -207,6 +228,7 @@ async def open_office(
             journal=books,
             books=books,
             recordings=None,
+            standing=standing,
             errands=errands,
             calls=calls,
             clock=loop.wall,
@@ -219,7 +241,7 @@ async def open_office(
         trunk = Phone("operator", SERVER, does=Answers(after=3.0), seed=99).on(network, OPERATOR)
         running = calls.create_task(trunks.run())
         qualifying = calls.create_task(qualifier.run())
-        office = Office(network, pbx, agent, crm, books, trunk, trunks, dns)
+        office = Office(network, pbx, agent, crm, books, trunk, trunks, dns, standing)
         try:
             yield office
         finally:

@@ -26,6 +26,7 @@ from b2bua.metrics import Figures, Metrics
 from b2bua.net.streams import StreamCounters
 from b2bua.net.udp import UdpCounters
 from b2bua.sip.stack import Counters as CoreCounters
+from b2bua.sip.throttle import Ban
 from b2bua.sip.transaction_table import Counters as TransactionCounters
 from b2bua.store.migrate import migrate
 from b2bua.store.outbox import Backlog
@@ -51,6 +52,7 @@ class FakeControl:
     trunks: list[TrunkState] = field(default_factory=list)
     phones: list[RegisteredPhone] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+    banned: list[Ban] = field(default_factory=list)
 
     def live_calls(self) -> list[LiveCall]:
         return self.calls
@@ -60,6 +62,14 @@ class FakeControl:
 
     def registered_phones(self) -> list[RegisteredPhone]:
         return self.phones
+
+    def bans(self) -> list[Ban]:
+        return self.banned
+
+    def lift_ban(self, subject: str) -> int:
+        kept = [ban for ban in self.banned if subject not in (ban.address, ban.account)]
+        lifted, self.banned = len(self.banned) - len(kept), kept
+        return lifted
 
     def ready(self) -> list[str]:
         return self.reasons
@@ -80,10 +90,10 @@ def figures(**changes: Any) -> Figures:
         live_calls={}, calls=SimpleNamespace(finished=Counter(), refused=Counter(), faults=0), agent=AgentCounters(),
         core=CoreCounters(), transactions=TransactionCounters(), live_sessions=0, live_transactions=0,
         transports=[("udp", UdpCounters()), ("tcp", StreamCounters())], registrar=RegistrarCounters(),
-        certificates={"/etc/pbx.pem": 1.8e9}, phones={},
+        certificates={"/etc/pbx.pem": 1.8e9}, phones={}, bans={},
         trunks_up=0, trunks_down=0, trunks=TrunkCounters(), lookup=LookupCounts(), outbox=OutboxCounts(),
         backlog=Backlog(), media=None, journal_waiting=0, journal_stored=0, journal_spilled=0, journal_lost=0,
-        recordings_waiting=0, errands_dropped=0, errands_failed=0, log_lines_dropped=0)
+        recordings_waiting=0, left_behind={}, errands_dropped=0, errands_failed=0, log_lines_dropped=0)
     return replace(nothing, **changes)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from b2bua.sip import throttle
-from b2bua.sip.throttle import Answer, AuthThrottle, Silence
+from b2bua.sip.throttle import Answer, AuthThrottle, Banned, Silence
 
 OFFICE = "192.0.2.7"
 STRANGER = "198.51.100.66"
@@ -100,3 +100,90 @@ def test_a_flood_of_forged_addresses_pushes_out_nothing_that_is_known_of_real_on
     assert rule.silent(STRANGER, "101", 0.0)
     assert not rule.silent(OFFICE, "101", 0.0)
     assert len(rule) <= 200
+
+
+# -- bans
+
+
+def who(rule: AuthThrottle, now: float = 0.0) -> list[tuple[Banned, str, str]]:
+    return [(ban.who, ban.address, ban.account) for ban in rule.bans(now)]
+
+
+def test_wrong_passwords_lead_to_bans_that_are_told_once_and_expire() -> None:
+    rule = AuthThrottle()
+    fail(rule, throttle.PAIR_FAILURES + 5, now=100.0)
+    (ban,) = rule.fresh()
+    assert (ban.who, ban.address, ban.account) == (Banned.ACCOUNT_FROM_ADDRESS, STRANGER, "101")
+    assert ban.why == f"{throttle.PAIR_FAILURES} wrong passwords"
+    assert rule.fresh() == []
+    fail(rule, throttle.SOURCE_FAILURES, login="102", now=100.0)
+    assert {ban.who for ban in rule.fresh()} == {Banned.ADDRESS, Banned.ACCOUNT_FROM_ADDRESS}
+    assert set(who(rule, 100.0)) == {
+        (Banned.ACCOUNT_FROM_ADDRESS, STRANGER, "101"), (Banned.ADDRESS, STRANGER, ""),
+        (Banned.ACCOUNT_FROM_ADDRESS, STRANGER, "102"),
+    }
+    assert rule.bans(200.0)[0].expires_in == throttle.FORGIVEN_AFTER - 100
+    assert rule.bans(100.1 + throttle.FORGIVEN_AFTER) == []
+
+
+def test_an_account_is_banned_for_all_but_its_owner() -> None:
+    rule = AuthThrottle()
+    rule.succeeded(OFFICE, "101", 0.0)
+    for host in range(throttle.LOGIN_FAILURES // 10):
+        fail(rule, 10, f"198.51.100.{host}")
+    assert who(rule) == [(Banned.ACCOUNT, "", "101")]
+    assert not rule.silent(OFFICE, "101", 0.0)
+    assert rule.lift("101", 0.0) == 1
+    assert not rule.silent("203.0.113.1", "101", 0.0)
+
+
+def test_a_stranger_who_tries_many_names_or_is_a_scanner_is_banned() -> None:
+    rule = AuthThrottle()
+    for number in range(throttle.NAMES_TRIED):
+        assert rule.bans(0.0) == []
+        rule.tried(STRANGER, f"1{number:03}", 0.0)
+        rule.tried(STRANGER, f"1{number:03}", 0.0)              # again: nothing new
+    rule.scanned("203.0.113.9", "friendly-scanner" + "x" * 1000, 0.0)
+    assert [(ban.address, len(ban.why) < 100) for ban in rule.bans(0.0)] == [(STRANGER, True), ("203.0.113.9", True)]
+    assert len(rule.fresh()) == 2
+    rule.tried(STRANGER, "more", 500.0)                         # a ban is not prolonged by who does not know of it
+    rule.scanned("203.0.113.9", "friendly-scanner", 500.0)
+    assert rule.silent(STRANGER, "", throttle.FORGIVEN_AFTER)
+    assert not rule.silent(STRANGER, "", throttle.FORGIVEN_AFTER + 1)
+    assert rule.fresh() == []
+
+
+def test_an_address_from_which_somebody_logged_in_is_not_banned_by_who_forges_it() -> None:
+    rule = AuthThrottle()
+    rule.succeeded(OFFICE, "101", 0.0)
+    for number in range(throttle.NAMES_TRIED + 5):
+        rule.tried(OFFICE, f"1{number:03}", 0.0)
+    rule.scanned(OFFICE, "sipvicious", 0.0)
+    for _ in range(throttle.SOURCE_CHALLENGES + 5):
+        rule.challenged(OFFICE, 0.0)
+    assert rule.bans(0.0) == rule.fresh() == []
+    assert not rule.silent(OFFICE, "101", 0.0)
+
+
+def test_a_lifted_address_is_forgiven_everything_and_others_nothing() -> None:
+    rule = AuthThrottle()
+    fail(rule, throttle.SOURCE_FAILURES)
+    fail(rule, throttle.SOURCE_FAILURES, "203.0.113.9")
+    rule.scanned(STRANGER, "sipcli", 0.0)           # it is banned already
+    assert rule.lift("192.0.2.99", 0.0) == 0
+    assert rule.lift(STRANGER, 0.0) == 2
+    assert not rule.silent(STRANGER, "101", 0.0)
+    assert rule.failed(STRANGER, "101", 0.0) == Answer(0.5)
+    assert rule.silent("203.0.113.9", "101", 0.0)
+
+
+def test_what_is_kept_of_strangers_and_shown_of_bans_is_bounded() -> None:
+    rule = AuthThrottle(limit=2 * throttle.MAX_LISTED)
+    for number in range(3 * throttle.MAX_LISTED):
+        source = f"198.51.{number >> 8}.{number & 255}"
+        rule.scanned(source, "x" * 60_000, 0.0)
+        rule.tried(f"203.0.{number >> 8}.{number & 255}", "y" * 60_000, 0.0)
+        rule.fresh()
+    assert len(rule) <= 2 * throttle.MAX_LISTED
+    assert len(rule.bans(0.0)) <= throttle.MAX_LISTED
+    assert all(len(name) <= throttle.MAX_LOGIN for one in rule._challenged.values() for name in one.names)

@@ -315,3 +315,77 @@ def test_a_phone_that_is_known_from_before_a_restart_is_not_silenced_by_who_forg
     for _ in range(throttle.SOURCE_CHALLENGES + 1):
         after.screen(Phone().request(), PHONE, 0.0)
     assert isinstance(after.screen(Phone().request(), PHONE, 0.0), Challenge)
+
+
+SCANNER = PHONE._replace(remote=Address("198.51.100.66", 5060))
+
+
+def asks(method: str, *, to: str = "100", user_agent: str = "Test phone", flow: Flow = SCANNER) -> Request:
+    request = Phone(flow=flow, user=to).request(method=method, uri=f"sip:{to}@pbx.test")
+    request.headers.remove("User-Agent")
+    request.headers.add("User-Agent", user_agent)
+    return request
+
+
+def guarded() -> Registrar:
+    return Registrar(OFFICE, DIGEST, scanners=("friendly-scanner", "SIPVicious"))
+
+
+@pytest.mark.parametrize("program", ["friendly-scanner", "eyeBeam/Friendly-Scanner 0.3", "sipvicious"])
+def test_a_scanner_that_says_so_gets_silence_at_once_and_a_ban(program: str) -> None:
+    office = guarded()
+    assert office.screen(asks("REGISTER", user_agent=program), SCANNER, 0.0) == Silence()
+    assert office.screen(asks("REGISTER"), SCANNER, 1.0) == Silence()
+    (ban,) = office.bans(1.0)
+    assert (ban.address, ban.account, office.counters.banned) == (SCANNER.remote.host, "", 1)
+    assert office.lift_ban(SCANNER.remote.host, 2.0) == 1
+    assert isinstance(office.screen(asks("REGISTER"), SCANNER, 2.0), Challenge)
+
+
+@pytest.mark.parametrize("method", ["REGISTER", "INVITE", "OPTIONS"])
+def test_whoever_tries_many_names_is_banned(method: str) -> None:
+    office = guarded()
+    for number in range(throttle.NAMES_TRIED):
+        request = asks(method, to=f"9{number:03}")
+        if method == "OPTIONS":
+            office.suspect(request, SCANNER, 0.0)
+        else:
+            assert isinstance(office.screen(request, SCANNER, 0.0), Challenge)
+    assert office.screen(asks("REGISTER"), SCANNER, 0.0) == Silence()
+    assert "different accounts or numbers" in office.bans(0.0)[0].why
+
+
+def test_a_whole_office_that_comes_back_after_a_power_cut_is_no_scanner() -> None:
+    many = Directory(extensions=tuple(extension(f"1{number:02}") for number in range(2 * throttle.NAMES_TRIED)))
+    office = registrar(many)
+    for one in many.extensions:
+        assert isinstance(office.screen(Phone(one.login, user=one.number).request(), PHONE, 0.0), Challenge)
+    assert office.bans(0.0) == []
+
+
+def test_nothing_forged_bans_a_registered_phone_or_a_trunk() -> None:
+    office = guarded()
+    Phone().register(office)
+    program = "friendly-scanner"
+    for number in range(throttle.NAMES_TRIED + 1):
+        office.screen(asks("INVITE", to=f"9{number}", flow=PHONE), PHONE, 2.0)
+        office.suspect(asks("OPTIONS", to=f"8{number}", flow=PHONE), PHONE, 2.0)
+        office.screen(asks("REGISTER", to=f"7{number}"), SCANNER, 2.0, from_trunk=True)
+    assert office.screen(asks("REGISTER", user_agent=program, flow=PHONE), PHONE, 2.0) == Silence()
+    assert office.screen(asks("REGISTER", user_agent=program), SCANNER, 2.0, from_trunk=True) == Silence()
+    for _ in range(throttle.SOURCE_CHALLENGES + 1):
+        office.screen(asks("REGISTER"), SCANNER, 2.0, from_trunk=True)
+    assert office.bans(2.0) == []
+    assert isinstance(office.screen(Phone().request(), PHONE, 2.0), Challenge)
+
+
+def test_a_request_that_makes_no_sense_is_suspected_of_nothing() -> None:
+    office = guarded()
+    for number in range(throttle.NAMES_TRIED + 1):
+        headers = Headers([("To", f"<<{number}"), ("From", "x"), ("Via", "y")])
+        office.suspect(Request("REGISTER", Uri.parse("sip:pbx.test"), headers), SCANNER, 0.0)
+        gone = asks("BYE", to=f"9{number}")
+        gone.headers.remove("To")
+        gone.headers.add("To", "<sip:a@b>;tag=gone")
+        office.suspect(gone, SCANNER, 0.0)
+    assert office.bans(0.0) == []
