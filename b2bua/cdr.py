@@ -54,6 +54,7 @@ class EndReason(Enum):
     MEDIA_TIMEOUT = "media timeout"
     TRANSPORT_FAILED = "transport failed"
     PROTOCOL_ERROR = "protocol error"
+    TRANSFERRED = "transferred"      # its two parties went on in another call
     SHUTDOWN = "shutdown"
     FAULT = "fault"
 

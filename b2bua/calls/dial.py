@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from b2bua.calls.call import CallInProgress
 from b2bua.calls.display import display_name
+from b2bua.calls.invitation import Invitation, Shown
 from b2bua.calls.ring import Branch
 from b2bua.cdr import ClientId
 from b2bua.directory import Extension
@@ -16,7 +16,6 @@ from b2bua.sip.effects import Flow, Transport
 from b2bua.sip.fields import NameAddr
 from b2bua.sip.uri import Uri
 from b2bua.ua.agent import UserAgent
-from b2bua.ua.leg import IncomingLeg
 from b2bua.ua.registrar import Registrar
 from b2bua.ua.trunk import TrunkLine
 from b2bua.ua.trunk_table import TrunkTable
@@ -37,7 +36,7 @@ class StepDialler:
     def reachable(self, extension: Extension) -> bool:
         return extension.address is not None or bool(self._registrar.lookup(_key(extension), self._agent.now()))
 
-    async def dial(self, step: Step, call: CallInProgress, caller: IncomingLeg, offer: bytes) -> AsyncIterator[Branch]:
+    async def dial(self, step: Step, invitation: Invitation) -> AsyncIterator[Branch]:
         """One by one, as a name may have to be looked up between two: who is cancelled then knows whom to hang up."""
         match step:
             case RingExtensions(extensions=extensions):
@@ -45,9 +44,9 @@ class StepDialler:
                 for extension in extensions:
                     for uri, flow in (await self._phones_of(extension))[:left]:
                         left -= 1
-                        yield self._ring_phone(extension, uri, flow, call, caller, offer)
+                        yield self._ring_phone(extension, uri, flow, invitation)
             case DialTrunk():
-                for branch in self._dial_trunk(step, call, caller, offer):
+                for branch in self._dial_trunk(step, invitation):
                     yield branch
 
     async def _phones_of(self, extension: Extension) -> list[tuple[Uri, Flow]]:
@@ -62,41 +61,41 @@ class StepDialler:
                 return [(uri, flow)]
         return []
 
-    def _ring_phone(
-        self, extension: Extension, uri: Uri, flow: Flow, call: CallInProgress, caller: IncomingLeg, offer: bytes
-    ) -> Branch:
+    def _ring_phone(self, extension: Extension, uri: Uri, flow: Flow, invitation: Invitation) -> Branch:
         here = flow.local.host
         outgoing = OutgoingInvite(
             request_uri=uri,
-            from_=_shown_caller(call, extension, here),
+            from_=_from(invitation.shown, extension, here),
             to=NameAddr(Uri.sip(extension.number, here)),
-            contact_user=call.dialled,
-            body=offer,
+            contact_user=invitation.call.dialled,
+            body=invitation.offer,
+            headers=invitation.headers,
+            reliable=bool(invitation.offer),
         )
-        return Branch(self._agent.dial(outgoing, flow, caller.inbox, extension.number), extension)
+        return Branch(self._agent.dial(outgoing, flow, invitation.inbox, extension.number), extension)
 
-    def _dial_trunk(
-        self, step: DialTrunk, call: CallInProgress, caller: IncomingLeg, offer: bytes
-    ) -> Sequence[Branch]:
-        trunk = step.trunk
+    def _dial_trunk(self, step: DialTrunk, invitation: Invitation) -> Sequence[Branch]:
+        trunk, call, caller = step.trunk, invitation.call, invitation.dialled_by
         line = self._trunks.line(trunk.client, trunk.name)
         flow = self._way_out(line)
         if line is None or flow is None:
             why = line.state(self._agent.now()).detail if line is not None else "it was taken out of the directory"
             call.note(f"{trunk.name} is not reachable now: {why}")
             return ()
-        call.trunk = trunk.name
+        call.goes_through(trunk.name)
         domain = trunk.domain or trunk.host
-        shown = trunk.caller_id or trunk.user or (call.extension.number if call.extension else "")
+        shown = trunk.caller_id or trunk.user or (caller.number if caller is not None else "")
         outgoing = OutgoingInvite(
             request_uri=Uri.sip(step.number, trunk.host, trunk.port),
             from_=NameAddr(Uri.sip(shown, domain)) if shown else ANONYMOUS,
             to=NameAddr(Uri.sip(step.number, domain)),
             contact_user=trunk.user or shown,
-            body=offer,
+            body=invitation.offer,
+            headers=invitation.headers,
             authorize=line.digest.authorize,
+            reliable=bool(invitation.offer),
         )
-        leg = self._agent.dial(outgoing, flow, caller.inbox, trunk.name, line.digest, by_size=True)
+        leg = self._agent.dial(outgoing, flow, invitation.inbox, trunk.name, line.digest, by_size=True)
         return (Branch(leg, None),)
 
     def _way_out(self, line: TrunkLine | None) -> Flow | None:
@@ -107,17 +106,11 @@ class StepDialler:
         return None
 
 
-def _shown_caller(call: CallInProgress, phone: Extension, here: str) -> NameAddr:
-    """Who calls, as this phone shows it: the CRM's name where there is one (F6), else the colleague's."""
-    name = ""
-    if call.contact is not None and call.crm is not None and call.crm.set_caller_name:
-        name = call.contact.name
-    elif call.trunk is None and call.extension is not None:
-        name = call.extension.name
-    shown = display_name(name, ascii_only=phone.ascii_only)
-    if not call.caller:
-        return NameAddr(ANONYMOUS.uri, shown) if shown else ANONYMOUS
-    return NameAddr(Uri.sip(call.caller, here), shown)
+def _from(who: Shown, phone: Extension, here: str) -> NameAddr:
+    name = display_name(who.name, ascii_only=phone.ascii_only)
+    if not who.number:
+        return NameAddr(ANONYMOUS.uri, name) if name else ANONYMOUS
+    return NameAddr(Uri.sip(who.number, here), name)
 
 
 def _key(extension: Extension) -> tuple[ClientId, str]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from b2bua.calls.call import CallInProgress
+from b2bua.calls.invitation import Invitation
 from b2bua.calls.outcomes import AnsweredBy, RingResult, Unanswered, best_of, nobody_answered, unanswered
 from b2bua.directory import Extension
 from b2bua.media.plane import MediaSession, SdpRefused, Side
 from b2bua.routing.dialplan import DialTrunk, Plan, Step
 from b2bua.sip.effects import Answered, DialogRequest, Effect, EndCause, Ended, OfferReceived, Provisional, Rejected
-from b2bua.ua.leg import IncomingLeg, Leg, OutgoingLeg
+from b2bua.ua.leg import IncomingLeg, Leg, OutgoingLeg, Wish
 
 if TYPE_CHECKING:
     from b2bua.calls.switchboard import Switchboard
@@ -26,14 +27,53 @@ class Branch:
     extension: Extension | None            # None: the outside
 
 
-async def ring(
-    pbx: Switchboard, plan: Plan, call: CallInProgress, caller: IncomingLeg, offer: bytes, media: MediaSession
-) -> RingResult:
+class Waiting(Protocol):
+    """Whoever waits while it rings: a caller, or those who are in a transfer."""
+
+    def ring(self) -> None: ...
+
+    def early_media(self, branch: Branch, sdp: bytes) -> None: ...
+
+    def hear(self, leg: Leg, event: Effect | Wish) -> None:
+        """What happens on the other legs of the call."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, and waits."""
+
+    leg: IncomingLeg
+    call: CallInProgress
+    media: MediaSession
+
+    def ring(self) -> None:
+        self.leg.ring()
+
+    def early_media(self, branch: Branch, sdp: bytes) -> None:
+        if not self.leg.offer:
+            return
+        try:
+            self.leg.early_media(self.media.answer(sdp, Side.CALLEE))
+        except SdpRefused as refused:
+            self.call.note(f"early media of {branch.leg.name} left out: {refused}")
+
+    def hear(self, leg: Leg, event: Effect | Wish) -> None:
+        """The caller wants to change something before anybody answered: not yet (RFC 3261 §14.2, RFC 3311 §5.2)."""
+        match event:
+            case OfferReceived(request=request) if leg is self.leg:
+                leg.refuse_offer(request, 491)
+            case DialogRequest(request=request) if leg is self.leg:
+                leg.respond(request, 480)
+
+
+async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Waiting) -> RingResult:
     """Each step in turn; the best failure of all when nobody answered."""
+    call = invitation.call
     failures: list[Unanswered] = []
     for step in plan.steps:
         call.note(step.why)
-        match await _Round(pbx, step, call, caller, media).run(offer):
+        match await _Round(pbx, step, invitation, waiting).run():
             case AnsweredBy() as winner:
                 return winner
             case Unanswered() as failure:
@@ -51,24 +91,22 @@ def _another_trunk_may_help(failure: Unanswered) -> bool:
 class _Round:
     """One step: its branches ring together, the first 2xx wins."""
 
-    def __init__(
-        self, pbx: Switchboard, step: Step, call: CallInProgress, caller: IncomingLeg, media: MediaSession
-    ) -> None:
+    def __init__(self, pbx: Switchboard, step: Step, invitation: Invitation, waiting: Waiting) -> None:
         self._pbx = pbx
         self._step = step
-        self._call = call
-        self._caller = caller
-        self._media = media
+        self._invitation = invitation
+        self._call = invitation.call
+        self._waiting = waiting
         self._branches: dict[Leg, Branch] = {}
         self._open: set[Leg] = set()
         self._alone = False
         self._failures: list[Unanswered] = []
 
-    async def run(self, offer: bytes) -> RingResult:
+    async def run(self) -> RingResult:
         winner: OutgoingLeg | None = None
         try:
             async with asyncio.timeout(self._step.seconds):
-                async for branch in self._pbx.dialler.dial(self._step, self._call, self._caller, offer):
+                async for branch in self._pbx.dialler.dial(self._step, self._invitation):
                     self._branches[branch.leg] = branch
                     self._open.add(branch.leg)
                 self._alone = len(self._branches) == 1
@@ -85,10 +123,11 @@ class _Round:
 
     async def _first_answer(self) -> RingResult:
         while self._open:
-            leg, event = await self._caller.inbox.get()
-            if leg is self._caller:
-                _not_now(leg, event)
-            elif (branch := self._branches.get(leg)) is not None:
+            leg, event = await self._invitation.inbox.get()
+            branch = self._branches.get(leg)
+            if branch is None:
+                self._waiting.hear(leg, event)
+            else:
                 match event:
                     case Provisional(response=response):
                         self._progress(branch, response.status, response.body)
@@ -101,13 +140,10 @@ class _Round:
         return best_of(self._failures)
 
     def _progress(self, branch: Branch, status: int, sdp: bytes) -> None:
-        if sdp and self._alone and self._caller.offer:
-            try:
-                self._caller.early_media(self._media.answer(sdp, Side.CALLEE))
-            except SdpRefused as refused:
-                self._call.note(f"early media of {branch.leg.name} left out: {refused}")
+        if sdp and self._alone:
+            self._waiting.early_media(branch, sdp)
         if status == 180:
-            self._caller.ring()
+            self._waiting.ring()
             self._call.ringing(branch.extension)
             if branch.extension is not None:
                 self._pbx.phone_rings(self._call, branch.extension)
@@ -123,13 +159,4 @@ class _Round:
                 if other.extension is branch.extension:
                     self._open.discard(other.leg)
                     other.leg.hang_up()
-
-
-def _not_now(caller: Leg, event: Effect) -> None:
-    """The caller wants to change something before anybody answered: not yet (RFC 3261 §14.2, RFC 3311 §5.2)."""
-    match event:
-        case OfferReceived(request=request):
-            caller.refuse_offer(request, 491)
-        case DialogRequest(request=request):
-            caller.respond(request, 480)
 
