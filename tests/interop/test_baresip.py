@@ -23,7 +23,8 @@ from tests.support.tone import PCMA, PCMU, RATE, RtpTone, Samples, dominant, rtp
 
 pytestmark = pytest.mark.skipif(not baresip.available, reason="baresip is not installed (Debian: baresip-core)")
 
-SPOKEN_OUTSIDE, SPOKEN_BY_PHONE = 440.0, 1000.0      # Hz
+SPOKEN_OUTSIDE, SPOKEN_BY_PHONE, SPOKEN_BY_COLLEAGUE = 440.0, 1000.0, 1500.0     # Hz
+CODECS = {"PCMA": PCMA, "PCMU": PCMU}
 TALK = 1.5                                           # seconds of audio that are judged
 PURE = 0.9                                           # share of the tone in what is heard
 
@@ -56,7 +57,7 @@ async def line(daemon: Daemon, home: Path, codec: str) -> AsyncIterator[Line]:
     addresses = daemon.addresses
     trunk_at, server = Address(addresses.trunk, 5060), Address(addresses.daemon, 5060)
     async with (
-        rtp_tone(addresses.trunk, SPOKEN_OUTSIDE, {"PCMA": PCMA, "PCMU": PCMU}[codec]) as outside,
+        rtp_tone(addresses.trunk, SPOKEN_OUTSIDE, CODECS[codec]) as outside,
         running_baresip(
             home, addresses.phone("101"), daemon.sip, user="101", login="office-101", password=PASSWORD,
             frequency=SPOKEN_BY_PHONE, codec=codec,
@@ -109,6 +110,36 @@ async def test_a_phone_calls_out_and_hangs_up(daemon: Daemon, tmp_path: Path) ->
     assert is_tone(samples, SPOKEN_OUTSIDE, rate)
     record = daemon.record(dialled="+79161110022")
     assert (record["direction"], record["disposition"], record["ended_by"]) == ("outbound", "answered", "caller")
+
+
+@pytest.mark.parametrize("codec_of_the_target", ["PCMA", "PCMU"])
+async def test_a_phone_transfers_and_the_outside_and_the_target_hear_each_other(
+    daemon: Daemon, tmp_path: Path, codec_of_the_target: str
+) -> None:
+    addresses, caller = daemon.addresses, f"+791612346{codec_of_the_target == 'PCMA':02}"
+    async with line(daemon, tmp_path / "101", "PCMA") as ends, running_baresip(
+        tmp_path / "102", addresses.phone("102"), daemon.sip, user="102", login="office-102", password=PASSWORD,
+        frequency=SPOKEN_BY_COLLEAGUE, codec=codec_of_the_target,
+    ) as colleague, asyncio.timeout(30):
+        await colleague.event("REGISTER_OK")
+        call = ends.trunk.call(DID, as_=caller)
+        await call.answered.wait()
+        heard_before = await ends.talk(call)
+        await ends.phone.tell("transfer", f"sip:102@{addresses.daemon}")
+        await colleague.event("CALL_ESTABLISHED")
+        await ends.phone.event("CALL_CLOSED")
+        ends.outside.switch(CODECS[codec_of_the_target])     # the outside is re-INVITEd to what the target speaks
+        heard_after = await ends.talk(call)
+        call.hang_up()
+        await colleague.event("CALL_CLOSED")
+        heard_by_colleague = colleague.heard()
+    assert f"RTP/AVP {CODECS[codec_of_the_target]}" in call.sdp.decode()
+    assert is_tone(heard_before, SPOKEN_BY_PHONE)
+    assert is_tone(heard_after, SPOKEN_BY_COLLEAGUE)
+    samples, rate = middle(heard_by_colleague)
+    assert is_tone(samples, SPOKEN_OUTSIDE, rate)
+    record = daemon.record(caller=caller)
+    assert (record["disposition"], record["extension"], record["ended_by"]) == ("answered", "102", "caller")
 
 
 def is_tone(samples: Samples, frequency: float, rate: int = RATE) -> bool:
