@@ -46,7 +46,7 @@ class Referral:
     """A REFER that was accepted. One NOTIFY is under way at a time, as a later one could overtake it; only the last
     one waits for nothing.
 
-    Deviation: by RFC 5057 §4.1 the subscription may outlive the call of the transferor. Phones that hang up at once
+    Deviation: by RFC 5057 §4 the subscription may outlive the call of the transferor. Phones that hang up at once
     do not look at it any more, and one that does wait keeps its call until it has heard.
     """
 

@@ -380,8 +380,10 @@ class Switchboard:
 
     def plan_for(self, extension: Extension, dialled: str) -> Plan | NoRoute:
         """Who should ring when this extension dials that."""
-        country = self.directory.client[extension.client].country
-        return plan_from_extension(self.directory, extension, dialled, country, self.dialler.reachable)
+        client = self.directory.client.get(extension.client)
+        if client is None:                 # a call in progress may outlive its client
+            return NoRoute(403, EndReason.NOT_ALLOWED, f"{extension.client} was taken out of the directory")
+        return plan_from_extension(self.directory, extension, dialled, client.country, self.dialler.reachable)
 
     @contextmanager
     def talking(self, talk: Talk) -> Iterator[None]:

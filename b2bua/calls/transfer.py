@@ -102,7 +102,7 @@ async def _transfer(
             talk.call.note(f"{transferor.number} may not join these two calls: {status}")
             referral.end(status)
         case (IncomingLeg() as ringing, call):
-            # RFC 5589 §7.2: a dialog that only rings can be replaced by nobody. Its call is made anew, for the other.
+            # RFC 3891 §3: a dialog that only rings is replaced by nobody but its caller. The call is made anew instead.
             call.note(f"{transferor.number} transfers before anybody answers")
             ringing.withdraw()
             await _blind(pbx, talk, by, transferor, Order(call.dialled, None, order.referred_by), referral)
@@ -181,7 +181,8 @@ def _goes_outside(
 ) -> None:
     """A call between colleagues that ends up outside is the CRM's business from now on."""
     if call.direction is Direction.INTERNAL and who is not None:
-        call.went_outside(who, number, trunk, pbx.directory.client[call.client].crm)
+        client = pbx.directory.client.get(call.client)
+        call.went_outside(who, number, trunk, client.crm if client is not None else None)
 
 
 async def _attended(

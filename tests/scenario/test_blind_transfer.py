@@ -513,3 +513,14 @@ async def test_a_bad_network_only_takes_longer(seed: int) -> None:
         assert outside.over.is_set()
         assert record.extension == "103"
         assert office.pbx.counters.faults == office.agent.counters.faults == 0
+
+
+async def test_of_a_client_that_was_taken_out_of_the_directory(office: Office) -> None:
+    outside, boris = await call_in(office)
+    office.change(clients=(), extensions=(), trunks=(), groups=(), numbers=())
+    await office.pbx.settings_changed()
+    boris.refer("<sip:103@10.0.0.1>")
+    await asyncio.sleep(1)
+    assert boris.notified[-1][0] == "403 Forbidden"
+    outside.hang_up()
+    await office.record()
