@@ -142,6 +142,39 @@ async def test_a_phone_transfers_and_the_outside_and_the_target_hear_each_other(
     assert (record["disposition"], record["extension"], record["ended_by"]) == ("answered", "102", "caller")
 
 
+async def test_a_phone_that_was_asked_first_is_joined_with_the_outside(daemon: Daemon, tmp_path: Path) -> None:
+    """baresip is asked for an offer in the middle of its call, as the target of an attended transfer."""
+    addresses, dialled = daemon.addresses, "+79161110033"
+    async with line(daemon, tmp_path, "PCMA") as ends, asyncio.timeout(30):
+        ends.trunk.does = Answers(after=0.2)
+        server = Address(addresses.daemon, 5060)
+        boris = Phone("103", server, login="office-103", password=PASSWORD, seed=secrets.randbits(32))
+        boris.plug(partial(UdpTransport.open, Address(addresses.phone("103"), 5060)))
+        try:
+            assert (await boris.register()).status == 200
+            first, second = boris.call(dialled), boris.call("101")
+            await first.answered.wait()
+            await second.answered.wait()
+            (call,) = ends.trunk.calls
+            first.refer_to(second)
+            await second.over.wait()
+            heard_outside = await ends.talk(call)
+            await first.over.wait()                  # it does not hang up by itself: we do
+            assert first.notified[-1] == ("200 OK", "terminated;reason=noresource")
+            await ends.phone.tell("hangup")
+            await call.over.wait()
+            await ends.phone.event("CALL_CLOSED")
+        finally:
+            boris.close()
+        heard_by_phone = ends.phone.heard()
+    assert is_tone(heard_outside, SPOKEN_BY_PHONE)
+    samples, rate = heard_by_phone
+    assert is_tone(samples[-2 * rate : -rate // 2], SPOKEN_OUTSIDE, rate)
+    record = daemon.record(dialled=dialled)
+    assert (record["direction"], record["extension"], record["ended_by"]) == ("outbound", "101", "caller")
+    assert daemon.record(direction="internal")["reason"] == "transferred"
+
+
 def is_tone(samples: Samples, frequency: float, rate: int = RATE) -> bool:
     found, share = dominant(samples, rate)
     assert abs(found - frequency) < 15, f"heard {found} Hz, not {frequency}"
