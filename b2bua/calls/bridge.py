@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+from b2bua.calls.call import CallInProgress
+from b2bua.directory import Extension
 from b2bua.media.plane import MediaSession, SdpRefused, Side
 from b2bua.sip.effects import (
     AnswerConfirmed,
@@ -13,13 +16,14 @@ from b2bua.sip.effects import (
     DialogResponse,
     Effect,
     EndCause,
+    Ended,
     OfferAnswered,
     OfferReceived,
     OfferRefused,
     Party,
 )
 from b2bua.sip.message import Request
-from b2bua.ua.leg import IncomingLeg, Leg, LegEnd, LegEnded, OutgoingLeg
+from b2bua.ua.leg import Inbox, IncomingLeg, Leg, LegEnd, LegEnded, OutgoingLeg, Wish
 
 MAX_PASSED_ON = 8                          # requests of one side that wait for the other side's response
 PASSED_ON = frozenset({"INFO", "MESSAGE"})
@@ -29,46 +33,106 @@ class MediaLost(Exception):
     """No RTP for too long, or the relay is gone."""
 
 
-async def join(caller: IncomingLeg, callee: OutgoingLeg, sdp: bytes, media: MediaSession) -> None:
+@dataclass(eq=False, slots=True)
+class End:
+    """One of the two who talk, and what it waits for from the other."""
+
+    leg: Leg
+    side: Side
+    extension: Extension | None            # whose phone it is; None: the outside
+    sdp: bytes = b""                       # how it has described itself last
+    asked: Request | None = None           # its re-INVITE or UPDATE, not yet answered
+    passed_on: deque[Request] = field(default_factory=deque)
+    referrals: int = 0                     # REFERs of it that we have accepted
+
+
+@dataclass(eq=False, slots=True)
+class Talk:
+    """Two who are joined, and what they share. A transfer puts somebody else in the place of one."""
+
+    call: CallInProgress
+    media: MediaSession
+    inbox: Inbox
+    caller: End
+    callee: End
+    changing: bool = False                 # a transfer is under way
+
+    def end_of(self, leg: Leg) -> End | None:
+        return next((end for end in (self.caller, self.callee) if end.leg is leg), None)
+
+    def other(self, end: End) -> End:
+        return self.callee if end is self.caller else self.caller
+
+    def replace(self, leaving: End, newcomer: End) -> None:
+        if leaving is self.caller:
+            self.caller = newcomer
+        else:
+            self.callee = newcomer
+
+    def number_of(self, end: End) -> str:
+        """Who that is, in the words of the record."""
+        return end.extension.number if end.extension is not None else self.call.outside_party or "anonymous"
+
+    def hang_up(self) -> None:
+        self.caller.leg.hang_up()
+        self.callee.leg.hang_up()
+
+    def pass_on(self, leg: Leg, event: Effect | Wish) -> None:
+        end = self.end_of(leg)
+        if end is not None and not isinstance(event, Wish):
+            _pass_on(end, self.other(end), event, self.media)
+
+    def let_go_of(self, end: End) -> None:
+        """It waits for answers that will not come any more: the other's leg leaves, or it leaves itself."""
+        if end.asked is not None:
+            request, end.asked = end.asked, None
+            end.leg.refuse_offer(request, 491)
+        while end.passed_on:
+            end.leg.respond(end.passed_on.popleft(), 480)
+
+
+@dataclass(frozen=True, slots=True)
+class Referred(Wish):
+    """One of the two sends a REFER."""
+
+    by: End
+    request: Request
+
+
+async def join(caller: IncomingLeg, callee: OutgoingLeg, sdp: bytes, media: MediaSession) -> bytes:
     """The callee answered: complete offer and answer on both legs (RFC 3261 §13.2.1). Raises SdpRefused.
 
     When the INVITE made an offer, `sdp` answers it. When it made none, `sdp` is the callee's offer, and the
-    caller's ACK brings the answer.
+    caller's ACK brings the answer. What comes back is how the caller describes itself.
     """
     if caller.offer:
         caller.answer(media.answer(sdp, Side.CALLEE))
-        return
+        return caller.offer
     caller.answer(media.offer(sdp, Side.CALLEE))
     while True:
         leg, event = await caller.inbox.get()
         if leg is caller and isinstance(event, Confirmed):
             callee.ack(media.answer(event.body, Side.CALLER))
-            return
+            return event.body
 
 
-async def bridge(caller: IncomingLeg, callee: OutgoingLeg, media: MediaSession) -> None:
-    """Run until cancelled (see while_up: a leg ended). Raises MediaLost, and LegEnded when we cannot go on with one."""
-    one, other = _End(caller, Side.CALLER), _End(callee, Side.CALLEE)
-    media.lost.add_done_callback(lambda _: caller.inbox.fail(MediaLost()))
+async def bridge(talk: Talk) -> Wish:
+    """Until somebody wishes that others talk. Raises MediaLost, and LegEnded when one of the two leaves."""
     while True:
-        leg, event = await caller.inbox.get()
-        if leg is caller:
-            _pass_on(one, other, event, media)
-        elif leg is callee:
-            _pass_on(other, one, event, media)
+        leg, event = await talk.inbox.get()
+        end = talk.end_of(leg)
+        match event:
+            case Wish():
+                return event
+            case DialogRequest(request=request) if end is not None and request.method == "REFER":
+                return Referred(end, request)
+            case Ended() if end is not None and leg.end is not None:
+                raise LegEnded(leg, leg.end)
+            case _:
+                talk.pass_on(leg, event)
 
 
-@dataclass(slots=True)
-class _End:
-    """One side of the bridge, and what it waits for from the other."""
-
-    leg: Leg
-    side: Side
-    asked: Request | None = None           # its re-INVITE or UPDATE, not yet answered
-    passed_on: deque[Request] = field(default_factory=deque)
-
-
-def _pass_on(here: _End, there: _End, event: Effect, media: MediaSession) -> None:
+def _pass_on(here: End, there: End, event: Effect, media: MediaSession) -> None:
     """`event` happened at `here`."""
     match event:
         case OfferReceived(request=request, offer=offer):
@@ -80,29 +144,42 @@ def _pass_on(here: _End, there: _End, event: Effect, media: MediaSession) -> Non
             there.leg.refuse_offer(request, response.status)
         case AnswerConfirmed(body=body) if body:
             _late_answer(here, there, body, media)
+        case DialogRequest(request=request) if there.leg.end is not None:
+            here.leg.respond(request, 480)
         case DialogRequest(request=request) if request.method in PASSED_ON and len(here.passed_on) < MAX_PASSED_ON:
             here.passed_on.append(request)
             there.leg.request(request)
         case DialogRequest(request=request):
             here.leg.respond(request, 501)
-        case DialogResponse(response=response) if there.passed_on:
+        case DialogResponse(request=asked, response=response) if asked.method in PASSED_ON and there.passed_on:
             there.leg.respond(there.passed_on.popleft(), response.status)
 
 
-def _offer(here: _End, there: _End, request: Request, offer: bytes, media: MediaSession) -> None:
+def _offer(here: End, there: End, request: Request, offer: bytes, media: MediaSession) -> None:
     """A re-INVITE or UPDATE: hold, another codec, another address. Without SDP we are asked for an offer."""
+    if there.leg.end is not None:           # who takes its place is being rung: later (RFC 3261 §14.2)
+        here.leg.refuse_offer(request, 491)
+        return
     try:
         onward = media.offer(offer, here.side) if offer else b""
     except SdpRefused as refused:
         here.leg.refuse_offer(request, refused.status)
         return
     here.asked = request
+    here.sdp = offer or here.sdp
     there.leg.reoffer(onward)
 
 
-def _offer_answered(here: _End, there: _End, sdp: bytes, is_offer: bool, media: MediaSession) -> None:
+def _offer_answered(here: End, there: End, sdp: bytes, is_offer: bool, media: MediaSession) -> None:
     request, there.asked = there.asked, None
-    if request is None:
+    here.sdp = sdp
+    if request is None:                     # the offer was ours, after a transfer that came to nothing
+        with suppress(SdpRefused):
+            media.answer(sdp, here.side)
+        return
+    if is_offer and there.leg.end is not None:      # who asked for it has left: its last word has to do
+        media.offer(sdp, here.side)
+        _late_answer(there, here, there.sdp, media)
         return
     try:
         onward = media.offer(sdp, here.side) if is_offer else media.answer(sdp, here.side)
@@ -112,8 +189,9 @@ def _offer_answered(here: _End, there: _End, sdp: bytes, is_offer: bool, media: 
     there.leg.accept_offer(request, onward)
 
 
-def _late_answer(here: _End, there: _End, sdp: bytes, media: MediaSession) -> None:
+def _late_answer(here: End, there: End, sdp: bytes, media: MediaSession) -> None:
     """The ACK of an offerless re-INVITE answers the offer of the other side's 2xx (RFC 3261 §14.2)."""
+    here.sdp = sdp
     try:
         there.leg.ack(media.answer(sdp, here.side))
     except SdpRefused as refused:

@@ -74,6 +74,22 @@ class CallInProgress:
         self.disposition = Disposition.ANSWERED
         self.extension = extension or self.extension
 
+    def goes_through(self, trunk: str) -> None:
+        """It is tried there. A call that is up, and is only transferred that way, stays its own trunk's."""
+        if self.answered_at is None:
+            self.trunk = trunk
+
+    def handed_to(self, extension: Extension | None) -> None:
+        """Who talks from now on; whoever of the office talked last owns the call."""
+        self.extension = extension or self.extension
+
+    def went_outside(self, extension: Extension, number: str, trunk: str, crm: CrmAccount | None) -> None:
+        """A call between colleagues, of which one is now joined with the outside: an outside call from here on."""
+        self.direction = Direction.OUTBOUND
+        self.caller, self.dialled, self.trunk, self.crm = extension.number, number, trunk, crm
+        self.extension = extension
+        self.answered_at = self.clock()
+
     def over(self, disposition: Disposition, end: CallEnd) -> None:
         """The first word on how it ended stands; an answered call stays answered."""
         self.disposition = self.disposition or disposition

@@ -6,10 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from b2bua.calls.bridge import MediaLost, bridge, join
+from b2bua.calls.bridge import End, MediaLost, Talk, join
 from b2bua.calls.call import CallEnd, CallInProgress
+from b2bua.calls.identity import hides
+from b2bua.calls.invitation import Invitation, shown
 from b2bua.calls.outcomes import AnsweredBy, Unanswered, ended_by
-from b2bua.calls.ring import ring
+from b2bua.calls.ring import Caller, ring
+from b2bua.calls.transfer import converse
 from b2bua.cdr import Disposition, EndedBy, EndReason
 from b2bua.media.plane import MediaError, MediaSession, SdpRefused, Side
 from b2bua.routing.dialplan import NoRoute, Plan
@@ -21,9 +24,17 @@ if TYPE_CHECKING:
 
 
 async def connect(
-    pbx: Switchboard, call: CallInProgress, caller: IncomingLeg, plan: Plan | NoRoute, media: MediaSession
+    pbx: Switchboard,
+    call: CallInProgress,
+    caller: IncomingLeg,
+    plan: Plan | NoRoute,
+    media: MediaSession,
+    set_up: while_up,
 ) -> None:
-    """Ring the plan; when somebody answers, join the two and stay until one of them leaves."""
+    """Ring the plan; when somebody answers, join the two, and stay until one of those who then talk leaves.
+
+    `set_up` is the block that is left when the caller leaves: a talk can outlive the one who began it.
+    """
     if isinstance(plan, NoRoute):
         refuse(caller, call, plan.status, plan.reason, plan.why)
         return
@@ -31,17 +42,22 @@ async def connect(
         call.note(note)
     try:
         offer = media.offer(caller.offer, Side.CALLER) if caller.offer else b""
-        match await ring(pbx, plan, call, caller, offer, media):
+        phone = call.extension
+        withheld = hides(caller.invite) or (phone is not None and phone.hide_caller_id)
+        invitation = Invitation(call, caller.inbox, offer, shown(call, phone), withheld)
+        match await ring(pbx, plan, invitation, Caller(caller, call, media)):
             case Unanswered(disposition=disposition, reason=reason, status=status):
                 ours = status == 480 or reason is EndReason.LIMIT_REACHED
                 call.over(disposition, CallEnd(EndedBy.SWITCH if ours else EndedBy.CALLEE, reason, status))
                 caller.reject(status)
             case AnsweredBy(leg=callee, extension=extension, sdp=sdp):
-                async with callee, while_up(callee):
-                    await join(caller, callee, sdp, media)
+                async with callee, while_up(callee) as answering:
+                    one = End(caller, Side.CALLER, phone, await join(caller, callee, sdp, media))
                     call.answered(extension)
                     pbx.answered(call, media, caller, callee)
-                    await bridge(caller, callee, media)
+                    set_up.release()
+                    answering.release()
+                    await converse(pbx, Talk(call, media, caller.inbox, one, End(callee, Side.CALLEE, extension, sdp)))
     except SdpRefused as refused:
         refuse(caller, call, refused.status, EndReason.NO_COMMON_CODEC, str(refused))
     finally:
@@ -65,9 +81,9 @@ async def to_its_end(pbx: Switchboard, call: CallInProgress, caller: IncomingLeg
         by, reason = ended_by(ended.end, EndedBy.CALLER if ended.leg is caller else EndedBy.CALLEE)
         gave_up = ended.leg is caller and ended.end.cause is EndCause.CANCELLED
         disposition, status = (Disposition.ABANDONED, 487) if gave_up else (Disposition.FAILED, 500)
-        call.over(disposition, CallEnd(by, reason, status))
-        if ended.end.reason:
+        if ended.end.reason and call.end is None:
             call.note(f"{by.value} said: {ended.end.reason}")
+        call.over(disposition, CallEnd(by, reason, status))
     except MediaLost:
         call.over(Disposition.FAILED, CallEnd(EndedBy.SWITCH, EndReason.MEDIA_TIMEOUT, 500))
         call.note(f"hung up: {pbx.media.problem or 'no audio came for too long'}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from b2bua.calls.call import CallInProgress
 from b2bua.calls.display import display_name
-from b2bua.calls.identity import ANONYMOUS, hides, shown_to
+from b2bua.calls.identity import ANONYMOUS, shown_to
+from b2bua.calls.invitation import Invitation, Shown
 from b2bua.calls.ring import Branch
 from b2bua.cdr import ClientId
 from b2bua.directory import Extension, Trunk
@@ -18,7 +18,6 @@ from b2bua.sip.effects import Flow, TlsPeer, Transport
 from b2bua.sip.fields import NameAddr
 from b2bua.sip.uri import Uri
 from b2bua.ua.agent import UserAgent
-from b2bua.ua.leg import IncomingLeg
 from b2bua.ua.registrar import Registrar
 from b2bua.ua.trunk_table import TrunkTable
 
@@ -44,15 +43,13 @@ class StepDialler:
     def reachable(self, extension: Extension) -> bool:
         return extension.address is not None or bool(self._registrar.lookup(_key(extension), self._agent.now()))
 
-    async def phones(
-        self, step: RingExtensions, call: CallInProgress, caller: IncomingLeg, offer: bytes
-    ) -> AsyncIterator[Branch]:
+    async def phones(self, step: RingExtensions, invitation: Invitation) -> AsyncIterator[Branch]:
         """One by one, as a name may have to be looked up between two: who is cancelled then knows whom to hang up."""
         left = MAX_BRANCHES
         for extension in step.extensions:
             for phone in (await self._phones_of(extension))[:left]:
                 left -= 1
-                yield self._ring_phone(extension, phone, call, caller, offer)
+                yield self._ring_phone(extension, phone, invitation)
 
     async def _phones_of(self, extension: Extension) -> list[_Phone]:
         if extension.address is None:
@@ -67,19 +64,19 @@ class StepDialler:
                 return [_Phone(uri, flow)]
         return []
 
-    def _ring_phone(
-        self, extension: Extension, phone: _Phone, call: CallInProgress, caller: IncomingLeg, offer: bytes
-    ) -> Branch:
+    def _ring_phone(self, extension: Extension, phone: _Phone, invitation: Invitation) -> Branch:
         here = phone.flow.local.host
         outgoing = OutgoingInvite(
             request_uri=phone.uri,
-            from_=_shown_caller(call, extension, here),
+            from_=_from(invitation.shown, extension, here),
             to=NameAddr(Uri.sip(extension.number, here)),
-            contact_user=call.dialled,
-            body=offer,
+            contact_user=invitation.call.dialled,
+            body=invitation.offer,
+            headers=invitation.headers,
             routes=phone.path,
+            reliable=bool(invitation.offer),
         )
-        return Branch(self._agent.dial(outgoing, phone.flow, caller.inbox, extension.number), extension)
+        return Branch(self._agent.dial(outgoing, phone.flow, invitation.inbox, extension.number), extension)
 
     # -- trunks
 
@@ -104,44 +101,36 @@ class StepDialler:
         if line is not None:
             line.doubt()
 
-    async def trunk(
-        self, step: DialTrunk, flow: Flow, call: CallInProgress, caller: IncomingLeg, offer: bytes
-    ) -> AsyncIterator[Branch]:
+    async def trunk(self, step: DialTrunk, flow: Flow, invitation: Invitation) -> AsyncIterator[Branch]:
         """The one INVITE of an outgoing call to that server."""
-        trunk = step.trunk
+        trunk, call = step.trunk, invitation.call
         line = self._trunks.line(trunk.client, trunk.name)
         if line is None:                   # taken out of the directory in this very moment
             return
-        call.trunk = trunk.name
+        call.goes_through(trunk.name)
         domain = trunk.domain or trunk.host
-        hidden = hides(caller.invite) or (call.extension is not None and call.extension.hide_caller_id)
-        shown = shown_to(trunk, step.caller_id, hidden=hidden)
-        call.note(f"shows {shown.from_.uri.user}" + (", number withheld" if hidden else ""))
+        shown = shown_to(trunk, step.caller_id, hidden=invitation.withheld)
+        call.note(f"shows {shown.from_.uri.user}" + (", number withheld" if invitation.withheld else ""))
         outgoing = OutgoingInvite(
             request_uri=Uri.sip(step.number, trunk.host, trunk.port),
             from_=shown.from_,
             to=NameAddr(Uri.sip(step.number, domain)),
             contact_user=shown.contact_user,
-            body=offer,
-            headers=shown.headers,
+            body=invitation.offer,
+            headers=(*shown.headers, *invitation.headers),
             routes=line.routes,
             authorize=line.digest.authorize,
+            reliable=bool(invitation.offer),
         )
-        leg = self._agent.dial(outgoing, flow, caller.inbox, trunk.name, line.digest, by_size=True)
+        leg = self._agent.dial(outgoing, flow, invitation.inbox, trunk.name, line.digest, by_size=True)
         yield Branch(leg, None)
 
 
-def _shown_caller(call: CallInProgress, phone: Extension, here: str) -> NameAddr:
-    """Who calls, as this phone shows it: the CRM's name where there is one (F6), else the colleague's."""
-    name = ""
-    if call.contact is not None and call.crm is not None and call.crm.set_caller_name:
-        name = call.contact.name
-    elif call.trunk is None and call.extension is not None:
-        name = call.extension.name
-    shown = display_name(name, ascii_only=phone.ascii_only)
-    if not call.caller:
-        return NameAddr(ANONYMOUS.uri, shown) if shown else ANONYMOUS
-    return NameAddr(Uri.sip(call.caller, here), shown)
+def _from(who: Shown, phone: Extension, here: str) -> NameAddr:
+    name = display_name(who.name, ascii_only=phone.ascii_only)
+    if not who.number:
+        return NameAddr(ANONYMOUS.uri, name) if name else ANONYMOUS
+    return NameAddr(Uri.sip(who.number, here), name)
 
 
 def _key(extension: Extension) -> tuple[ClientId, str]:

@@ -15,5 +15,5 @@ if TYPE_CHECKING:
 
 async def call_from_phone(caller: IncomingLeg, pbx: Switchboard, call: CallInProgress, plan: Plan | NoRoute) -> None:
     """The plan is made already, as it tells an internal call from an outside one: connect, report."""
-    async with to_its_end(pbx, call, caller), pbx.media.open(call.id) as media, caller, while_up(caller):
-        await connect(pbx, call, caller, plan, media)
+    async with to_its_end(pbx, call, caller), pbx.media.open(call.id) as media, caller, while_up(caller) as set_up:
+        await connect(pbx, call, caller, plan, media, set_up)

@@ -18,7 +18,7 @@ async def inbound_call(
     caller: IncomingLeg, pbx: Switchboard, call: CallInProgress, directory: Directory, did: Number
 ) -> None:
     """Ask the CRM who calls, ring who should answer, connect, report."""
-    async with to_its_end(pbx, call, caller), pbx.media.open(call.id) as media, caller, while_up(caller):
+    async with to_its_end(pbx, call, caller), pbx.media.open(call.id) as media, caller, while_up(caller) as set_up:
         call.contact = await pbx.find_contact(call)           # patient for 1.5 s, then None
         plan = plan_inbound(directory, call.client, did, call.contact, pbx.reachable)
-        await connect(pbx, call, caller, plan, media)
+        await connect(pbx, call, caller, plan, media, set_up)

@@ -6,9 +6,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from b2bua.calls.call import CallInProgress
+from b2bua.calls.invitation import Invitation
 from b2bua.calls.outcomes import (
     AnsweredBy,
     Elsewhere,
@@ -26,7 +27,7 @@ from b2bua.directory import Extension
 from b2bua.media.plane import MediaSession, SdpRefused, Side
 from b2bua.routing.dialplan import DialTrunk, Plan, RingExtensions
 from b2bua.sip.effects import Answered, DialogRequest, Effect, Ended, Flow, OfferReceived, Provisional, Rejected
-from b2bua.ua.leg import IncomingLeg, Leg, OutgoingLeg
+from b2bua.ua.leg import IncomingLeg, Leg, OutgoingLeg, Wish
 
 if TYPE_CHECKING:
     from b2bua.calls.switchboard import Switchboard
@@ -44,19 +45,57 @@ class Branch:
     extension: Extension | None            # None: the outside
 
 
-async def ring(
-    pbx: Switchboard, plan: Plan, call: CallInProgress, caller: IncomingLeg, offer: bytes, media: MediaSession
-) -> RingResult:
+class Waiting(Protocol):
+    """Whoever waits while it rings: a caller, or those who are in a transfer."""
+
+    def ring(self) -> None: ...
+
+    def early_media(self, branch: Branch, sdp: bytes) -> None: ...
+
+    def hear(self, leg: Leg, event: Effect | Wish) -> None:
+        """What happens on the other legs of the call."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, and waits."""
+
+    leg: IncomingLeg
+    call: CallInProgress
+    media: MediaSession
+
+    def ring(self) -> None:
+        self.leg.ring()
+
+    def early_media(self, branch: Branch, sdp: bytes) -> None:
+        if not self.leg.offer:
+            return
+        try:
+            self.leg.early_media(self.media.answer(sdp, Side.CALLEE))
+        except SdpRefused as refused:
+            self.call.note(f"early media of {branch.leg.name} left out: {refused}")
+
+    def hear(self, leg: Leg, event: Effect | Wish) -> None:
+        """The caller wants to change something before anybody answered: not yet (RFC 3261 §14.2, RFC 3311 §5.2)."""
+        match event:
+            case OfferReceived(request=request) if leg is self.leg:
+                leg.refuse_offer(request, 491)
+            case DialogRequest(request=request) if leg is self.leg:
+                leg.respond(request, 480)
+
+
+async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Waiting) -> RingResult:
     """Each step in turn; the best failure of all when nobody answered."""
+    call = invitation.call
     failures: list[Unanswered] = []
     for step in plan.steps:
         call.note(step.why)
         match step:
             case RingExtensions():
-                round_ = _Round(pbx, call, caller, media, step.seconds)
-                result = await round_.run(pbx.dialler.phones(step, call, caller, offer))
+                result = await _Round(pbx, invitation, waiting, step.seconds).run(pbx.dialler.phones(step, invitation))
             case DialTrunk():
-                result = await _through(pbx, step, call, caller, offer, media, last=step is plan.steps[-1])
+                result = await _through(pbx, step, invitation, waiting, last=step is plan.steps[-1])
         if isinstance(result, AnsweredBy):
             return result
         failures.append(result)
@@ -67,16 +106,10 @@ async def ring(
 
 
 async def _through(
-    pbx: Switchboard,
-    step: DialTrunk,
-    call: CallInProgress,
-    caller: IncomingLeg,
-    offer: bytes,
-    media: MediaSession,
-    *,
-    last: bool,
+    pbx: Switchboard, step: DialTrunk, invitation: Invitation, waiting: Waiting, *, last: bool
 ) -> RingResult:
     """Out by one trunk: its servers in turn, while they give no answer or a 503 (RFC 3263 §4.3)."""
+    call = invitation.call
     full = pbx.take_line(call, step.trunk)
     if full is not None:
         call.note(full)
@@ -88,8 +121,8 @@ async def _through(
     result: RingResult = no_response()
     for flow in ways:
         patience = None if last and flow is ways[-1] else SIGN_OF_LIFE
-        round_ = _Round(pbx, call, caller, media, step.seconds, patience)
-        result = await round_.run(pbx.dialler.trunk(step, flow, call, caller, offer))
+        round_ = _Round(pbx, invitation, waiting, step.seconds, patience)
+        result = await round_.run(pbx.dialler.trunk(step, flow, invitation))
         if isinstance(result, AnsweredBy) or result.elsewhere is not Elsewhere.TARGET:
             return result
         pbx.dialler.failed(step.trunk, flow)
@@ -103,18 +136,12 @@ class _Round:
     """Branches that ring together; the first 2xx wins. `patience`: for the first sign of life from each."""
 
     def __init__(
-        self,
-        pbx: Switchboard,
-        call: CallInProgress,
-        caller: IncomingLeg,
-        media: MediaSession,
-        seconds: float,
-        patience: float | None = None,
+        self, pbx: Switchboard, invitation: Invitation, waiting: Waiting, seconds: float, patience: float | None = None
     ) -> None:
         self._pbx = pbx
-        self._call = call
-        self._caller = caller
-        self._media = media
+        self._call = invitation.call
+        self._inbox = invitation.inbox
+        self._waiting = waiting
         self._seconds = seconds
         self._patience = patience
         self._rang = False
@@ -148,9 +175,10 @@ class _Round:
             if heard is None:
                 continue
             leg, event = heard
-            if leg is self._caller:
-                _not_now(leg, event)
-            elif (branch := self._branches.get(leg)) is not None:
+            branch = self._branches.get(leg)
+            if branch is None:
+                self._waiting.hear(leg, event)
+            else:
                 match event:
                     case Provisional(response=response):
                         self._progress(branch, response.status, response.body)
@@ -162,14 +190,14 @@ class _Round:
                         self._failed(branch, not_carried(cause), cause.value)
         return self._best()
 
-    async def _next_event(self) -> tuple[Leg, Effect] | None:
+    async def _next_event(self) -> tuple[Leg, Effect | Wish] | None:
         """None when some branch was given up meanwhile, or has been heard of."""
         since = self._unheard_since() if self._patience is not None else None
         if self._patience is None or since is None:
-            return await self._caller.inbox.get()
+            return await self._inbox.get()
         try:
             async with asyncio.timeout_at(since + self._patience):
-                return await self._caller.inbox.get()
+                return await self._inbox.get()
         except TimeoutError:
             self._give_up_the_silent(since)
         return None
@@ -190,14 +218,11 @@ class _Round:
         return replace(best, elsewhere=Elsewhere.NO) if self._rang else best
 
     def _progress(self, branch: Branch, status: int, sdp: bytes) -> None:
-        if sdp and self._alone and self._caller.offer:
-            try:
-                self._caller.early_media(self._media.answer(sdp, Side.CALLEE))
-            except SdpRefused as refused:
-                self._call.note(f"early media of {branch.leg.name} left out: {refused}")
+        if sdp and self._alone:
+            self._waiting.early_media(branch, sdp)
         if status == 180:
             self._rang = True
-            self._caller.ring()
+            self._waiting.ring()
             self._call.ringing(branch.extension)
             if branch.extension is not None:
                 self._pbx.phone_rings(self._call, branch.extension)
@@ -218,13 +243,4 @@ class _Round:
                 if other.extension is branch.extension:
                     self._open.discard(other.leg)
                     other.leg.hang_up()
-
-
-def _not_now(caller: Leg, event: Effect) -> None:
-    """The caller wants to change something before anybody answered: not yet (RFC 3261 §14.2, RFC 3311 §5.2)."""
-    match event:
-        case OfferReceived(request=request):
-            caller.refuse_offer(request, 491)
-        case DialogRequest(request=request):
-            caller.respond(request, 480)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -13,9 +14,11 @@ from typing import Protocol
 import structlog
 
 from b2bua import numbers
+from b2bua.calls.bridge import Talk
 from b2bua.calls.call import CallInProgress
 from b2bua.calls.connect import refuse, to_its_end
 from b2bua.calls.dial import StepDialler
+from b2bua.calls.entry import Joins, Newcomer
 from b2bua.calls.errands import Errands
 from b2bua.calls.from_phone import call_from_phone
 from b2bua.calls.identity import read_caller
@@ -23,6 +26,7 @@ from b2bua.calls.inbound import inbound_call
 from b2bua.calls.recordings import Recordings
 from b2bua.calls.report import report
 from b2bua.calls.standing import StandingCalls
+from b2bua.calls.transfer import Named, may_replace
 from b2bua.cdr import CallId, CallRecord, ClientId, Direction, EndReason
 from b2bua.control import LiveCall, RegisteredPhone, TrunkState
 from b2bua.crm.lookup import Lookup
@@ -32,11 +36,13 @@ from b2bua.media.plane import MediaPlane, MediaSession
 from b2bua.routing.dialplan import NoRoute, Plan, find_did, plan_from_extension, why_no_did
 from b2bua.sip.admission import Admission, Refuse, Verdict
 from b2bua.sip.effects import Flow, IncomingRequest
+from b2bua.sip.fields import Replaces
+from b2bua.sip.grammar import ParseError
 from b2bua.sip.invite_session import InviteSession
 from b2bua.sip.message import Request
 from b2bua.sip.throttle import Ban, Silence
 from b2bua.ua.agent import UserAgent
-from b2bua.ua.leg import IncomingLeg, Leg
+from b2bua.ua.leg import Inbox, IncomingLeg, Leg
 from b2bua.ua.registrar import Challenge, Registrar, Reply
 from b2bua.ua.strangers import StrangersLog, UnknownCalls
 from b2bua.ua.trunk_table import TrunkTable
@@ -87,8 +93,10 @@ class CallCounters:
 @dataclass(slots=True)
 class _Live:
     call: CallInProgress
+    inbox: Inbox
     task: asyncio.Task[None]
     trunk: str | None                      # whose limit it counts for; an outgoing call may change it
+    transferred_by: str | None = None      # the trunk by which a transfer takes it outside, counted beside that
 
 
 class Switchboard:
@@ -135,6 +143,7 @@ class Switchboard:
         self._delivered = delivered
         self._limits = limits
         self._live: dict[CallId, _Live] = {}
+        self._talks: dict[Inbox, Talk] = {}              # of the calls that are answered
         self._tasks: set[asyncio.Task[None]] = set()     # of calls that live, or whose record is being kept
         self._live_of: Counter[object] = Counter()       # calls by client, and by (client, trunk)
         self._strangers = StrangersLog()
@@ -198,6 +207,8 @@ class Switchboard:
             return
         now = self._agent.now()
         match self._registrar.authenticate(session.invite, session.flow, now):
+            case Extension() as extension if "Replaces" in session.invite.headers:
+                self._takes_over(session, extension)
             case Extension() as extension:
                 self._from_phone(session, extension)
             case Challenge(status=status, headers=headers, delay=delay):
@@ -243,20 +254,17 @@ class Switchboard:
             call.note(note)
         caller = self._agent.accept(session, trunk.name)
         if (reached := self._limit_reached(trunk.client, trunk)) is not None:
-            self._start(call, self._refused(caller, call, 503, EndReason.LIMIT_REACHED, reached))
+            self._start(call, caller, self._refused(caller, call, 503, EndReason.LIMIT_REACHED, reached))
         elif did is None:
             why = why_no_did(directory, trunk, spellings)
-            self._start(call, self._refused(caller, call, 404, EndReason.NOTHING_TO_RING, why))
+            self._start(call, caller, self._refused(caller, call, 404, EndReason.NOTHING_TO_RING, why))
         else:
-            self._start(call, inbound_call(caller, self, call, directory, did))
+            self._start(call, caller, inbound_call(caller, self, call, directory, did))
 
     def _from_phone(self, session: InviteSession, extension: Extension) -> None:
-        directory = self.directory
         dialled = session.invite.uri.user
-        client = directory.client[extension.client]
-        plan = plan_from_extension(
-            directory, extension, dialled, client.country, self.dialler.reachable, self._trunks.choice
-        )
+        client = self.directory.client[extension.client]
+        plan = self.plan_for(extension, dialled)
         outside = isinstance(plan, Plan) and plan.outside
         direction = Direction.OUTBOUND if outside else Direction.INTERNAL
         shown = numbers.normalise(dialled, client.country) if outside else dialled
@@ -265,7 +273,25 @@ class Switchboard:
         caller = self._agent.accept(session, extension.number)
         if (reached := self._limit_reached(extension.client, None)) is not None:
             plan = NoRoute(503, EndReason.LIMIT_REACHED, reached)
-        self._start(call, call_from_phone(caller, self, call, plan))
+        self._start(call, caller, call_from_phone(caller, self, call, plan))
+
+    def _takes_over(self, session: InviteSession, extension: Extension) -> None:
+        """INVITE with Replaces (RFC 3891): a phone comes into a call that there is, and makes none of its own."""
+        try:
+            replaces = Replaces.of(session.invite)
+        except ParseError:
+            replaces = None
+        if replaces is None:
+            self._agent.perform(session.reject(400, self._agent.now()))
+            return
+        match may_replace(self.dialog_named(replaces), extension, replaces):
+            case (Talk() as talk, Leg() as instead_of) if session.offer:
+                leg = self._agent.accept(session, extension.number, talk.inbox)
+                talk.inbox.put(leg, Joins(Newcomer(leg, extension, leg.offer), instead_of, None))
+            case int() as status:
+                self._agent.perform(session.reject(status, self._agent.now()))
+            case _:                        # who takes over has to say by which codecs
+                self._agent.perform(session.reject(488, self._agent.now()))
 
     def _new_call(
         self, client: ClientId, direction: Direction, caller: str, dialled: str, trunk: str | None
@@ -291,13 +317,26 @@ class Switchboard:
         return f"{trunk.name} carries {trunk.max_calls} calls already (max_calls)"
 
     def take_line(self, call: CallInProgress, trunk: Trunk) -> str | None:
-        """From now on the outgoing call counts for this trunk, and for no other; or why the trunk takes no more."""
+        """From now on what goes out counts for this trunk, and for no other; or why the trunk takes no more."""
         live = self._live[call.id]
+        if call.answered_at is not None:
+            self.leave_line(call)
+            if (full := self._full(trunk)) is None:
+                live.transferred_by = trunk.name
+                self._count_for(call.client, trunk.name, +1)
+            return full
         self._count_for(call.client, live.trunk, -1)
         full = self._full(trunk)
         live.trunk = None if full is not None else trunk.name
         self._count_for(call.client, live.trunk, +1)
         return full
+
+    def leave_line(self, call: CallInProgress) -> None:
+        """A transfer to the outside came to nothing."""
+        live = self._live.get(call.id)
+        if live is not None and live.transferred_by is not None:
+            self._count_for(call.client, live.transferred_by, -1)
+            live.transferred_by = None
 
     def _count_for(self, client: ClientId, trunk: str | None, change: int) -> None:
         key = client, trunk
@@ -314,9 +353,9 @@ class Switchboard:
 
     # -- the calls there are
 
-    def _start(self, call: CallInProgress, script: Coroutine[object, object, None]) -> None:
+    def _start(self, call: CallInProgress, caller: IncomingLeg, script: Coroutine[object, object, None]) -> None:
         task = self._calls.create_task(self._run(call, script), name=f"call {call.id}")
-        self._live[call.id] = _Live(call, task, call.trunk)
+        self._live[call.id] = _Live(call, caller.inbox, task, call.trunk)
         self._live_of[call.client] += 1
         self._live_of[call.client, call.trunk] += 1
         self._tasks.add(task)
@@ -331,6 +370,7 @@ class Switchboard:
 
     def _let_go(self, call: CallInProgress) -> None:
         """It counts no more for any limit, and the end of the switch need not wait for it."""
+        self.leave_line(call)
         live = self._live.pop(call.id, None)
         if live is None:
             return
@@ -406,6 +446,43 @@ class Switchboard:
         else:
             call.note(f"the CRM gave no contact for {call.caller}")
         return contact
+
+    def plan_for(self, extension: Extension, dialled: str) -> Plan | NoRoute:
+        """Who should ring when this extension dials that."""
+        client = self.directory.client.get(extension.client)
+        if client is None:                 # a call in progress may outlive its client
+            return NoRoute(403, EndReason.NOT_ALLOWED, f"{extension.client} was taken out of the directory")
+        return plan_from_extension(
+            self.directory, extension, dialled, client.country, self.dialler.reachable, self._trunks.choice
+        )
+
+    @contextmanager
+    def talking(self, talk: Talk) -> Iterator[None]:
+        """So long, Replaces may name its dialogs."""
+        self._talks[talk.inbox] = talk
+        try:
+            yield
+        finally:
+            del self._talks[talk.inbox]
+
+    def dialog_named(self, replaces: Replaces) -> Named | int:
+        """The dialog with those tags, as the phone at its other end writes them; else the status of RFC 3891 §3."""
+        session = self._agent.core.find(replaces.call_id, replaces.to_tag, replaces.from_tag)
+        if session is None:
+            return 481
+        leg = self._agent.leg_of(session)
+        if leg is None or leg.end is not None:
+            return 603                     # it is over already
+        live = next((live for live in self._live.values() if live.inbox is leg.inbox), None)
+        return 481 if live is None else Named(leg, live.call, self._talks.get(leg.inbox))
+
+    def handed_over(self, talk: Talk) -> None:
+        """Others talk: these are the legs that would be left behind by a crash."""
+        self._standing.up(talk.call, talk.caller.leg, talk.callee.leg)
+
+    def see_off(self, goodbye: Coroutine[object, object, None]) -> None:
+        """The call need not wait for the last word of somebody who has left it."""
+        self._errands.start("see a phone off", goodbye)
 
     def reachable(self, extension: Extension) -> bool:
         return self.dialler.reachable(extension)

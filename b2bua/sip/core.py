@@ -215,9 +215,9 @@ class UserAgentCore:
     # -- what can be seen ----------------------------------------------------------------------------------------
 
     def find(self, call_id: str, local_tag: str, remote_tag: str) -> InviteSession | None:
-        """The session of that dialog, as Replaces names it (RFC 3891 §3)."""
+        """The session of that dialog, as Replaces names it (RFC 3891 §3); its BYE may be on its way."""
         session = self._sessions.get(local_tag)
-        if session is None or session.call_id != call_id or session.is_over:
+        if session is None or session.call_id != call_id:
             return None
         return None if session.dialog_with(remote_tag) is None else session
 

@@ -18,6 +18,8 @@ MAX_TRIES = 3           # with fresh credentials, or a fresh number, each
 
 CREDENTIALS = frozenset({"Authorization", "Proxy-Authorization"})
 _REPLACED = CREDENTIALS | {"Via", "CSeq"}
+# Its failure ends the subscription that it belongs to, not the call beside it (RFC 6665 §4.2.2, RFC 5057 §5.1).
+_BESIDE = "NOTIFY"
 
 
 class Sent:
@@ -61,7 +63,7 @@ class Sent:
         effects: list[Effect] = []
         if request.method not in ("INVITE", "UPDATE", "PRACK"):
             effects.append(DialogResponse(session, request, request.response(408)))
-        if request.method != "PRACK" and session.is_up:
+        if request.method not in ("PRACK", _BESIDE) and session.is_up:
             end = EndCause.DIALOG_GONE if cause is EndCause.TIMED_OUT else cause
             effects += session.finish(Party.REMOTE, end, None, now, bye=())
         return effects
@@ -111,7 +113,7 @@ class Sent:
 
     def _gone(self, response: Response, now: float) -> list[Effect]:
         """481 or 408: the peer no longer knows the dialog (RFC 3261 §12.2.1.2). An early one may be one of several."""
-        if response.status not in (408, 481) or not self.session.is_up:
+        if response.status not in (408, 481) or not self.session.is_up or self.request.method == _BESIDE:
             return []
         return self.session.finish(Party.REMOTE, EndCause.DIALOG_GONE, response, now, bye=())
 

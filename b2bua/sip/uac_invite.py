@@ -50,6 +50,7 @@ class OutgoingInvite:
     call_id: str | None = None
     max_forwards: int = 70
     authorize: Authorize | None = None
+    reliable: bool = True       # a reliable 18x is welcome; without an offer of ours it brings one (RFC 3262 §5)
 
 
 class Acks:
@@ -138,6 +139,7 @@ class UacInvite:
         """Send the INVITE, for the first time or with what its refusal taught us."""
         session, outgoing = self.session, self.outgoing
         stack, flow = session.stack, self._flow
+        about_us = stack.about_us if outgoing.reliable else stack.about_us_reoffering
         self._number += 1
         self._tries += 1
         self._sent_at = now
@@ -145,7 +147,7 @@ class UacInvite:
             ("Via", stack.table.new_via(flow)), ("Max-Forwards", str(outgoing.max_forwards)),
             *[("Route", route) for route in outgoing.routes],
             ("From", str(outgoing.from_.with_tag(session.id))), ("To", str(outgoing.to)), ("Call-ID", session.call_id),
-            ("CSeq", f"{self._number} INVITE"), ("Contact", session.contact), *stack.about_us,
+            ("CSeq", f"{self._number} INVITE"), ("Contact", session.contact), *about_us,
             *session_timer.asked(stack.config.session_timer, None, self._min_se), *outgoing.headers, *credentials,
         ]
         if outgoing.body:

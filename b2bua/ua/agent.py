@@ -32,7 +32,7 @@ from b2bua.sip.invite_session import InviteSession
 from b2bua.sip.message import Request, Response
 from b2bua.sip.parser import parse
 from b2bua.sip.uri import Uri
-from b2bua.ua.leg import HeaderFields, Inbox, IncomingLeg, OutgoingLeg
+from b2bua.ua.leg import HeaderFields, Inbox, IncomingLeg, Leg, OutgoingLeg
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +71,7 @@ class UserAgent:
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
         self._user: TransactionUser | None = None
-        self._legs: dict[InviteSession, IncomingLeg | OutgoingLeg] = {}
+        self._legs: dict[InviteSession, Leg] = {}
         self._answers: dict[ClientTransaction, asyncio.Future[Response]] = {}
         self._timer: asyncio.Handle | None = None
         self._timer_at = 0.0
@@ -192,11 +192,19 @@ class UserAgent:
 
     # -- for the transaction user
 
-    def accept(self, session: InviteSession, name: str) -> IncomingLeg:
-        """Make the call that came in a leg, with an inbox of its own."""
-        leg = IncomingLeg(self, session, Inbox(), name)
+    def accept(self, session: InviteSession, name: str, inbox: Inbox | None = None) -> IncomingLeg:
+        """Make the call that came in a leg: of a call of its own, or of the one whose inbox this is."""
+        leg = IncomingLeg(self, session, inbox or Inbox(), name)
         self._legs[session] = leg
         return leg
+
+    def leg_of(self, session: InviteSession) -> Leg | None:
+        """None: it has ended."""
+        return self._legs.get(session)
+
+    def move(self, leg: Leg) -> None:
+        """What happens in its session happens on this leg from now on."""
+        self._legs[leg.session] = leg
 
     def let_go(self, session: InviteSession) -> None:
         """We ended it: the core reports nothing more of it (see invite_session)."""

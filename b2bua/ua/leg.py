@@ -41,19 +41,29 @@ class LegEnded(Exception):
         self.end = end
 
 
+class Wish:
+    """What a call is asked for by others than the sessions of its legs: see calls.transfer."""
+
+    __slots__ = ()
+
+    def too_late(self) -> None:
+        """The call was over before it came to it."""
+
+
 class Inbox:
     """What happens on the legs of one call, in order, for the one task that runs the call."""
 
     __slots__ = ("_events", "_failure", "_waiter", "dropped")
 
     def __init__(self) -> None:
-        self._events: deque[tuple[Leg, Effect]] = deque()
+        self._events: deque[tuple[Leg, Effect | Wish]] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
         self.dropped = 0
 
-    def put(self, leg: Leg, event: Effect) -> None:
-        if len(self._events) >= MAX_WAITING_EVENTS:
+    def put(self, leg: Leg, event: Effect | Wish) -> None:
+        """The end of a leg always has a place: there is one each."""
+        if len(self._events) >= MAX_WAITING_EVENTS and not isinstance(event, Ended):
             self.dropped += 1
             return
         self._events.append((leg, event))
@@ -66,9 +76,19 @@ class Inbox:
 
     def close(self) -> None:
         """The call is over: nobody reads what is left."""
-        self._events.clear()
+        left, self._events = self._events, deque()
+        for _, event in left:
+            if isinstance(event, Wish):
+                event.too_late()
 
-    async def get(self) -> tuple[Leg, Effect]:
+    def hand_over(self, leg: Leg, moved: Leg) -> None:
+        """What waits here of this leg waits with the call that it has moved to."""
+        mine = [entry for entry in self._events if entry[0] is not leg]
+        for _, event in [entry for entry in self._events if entry[0] is leg]:
+            moved.inbox.put(moved, event)
+        self._events = deque(mine)
+
+    async def get(self) -> tuple[Leg, Effect | Wish]:
         """The next event; only one task waits here."""
         while not self._events:
             if self._failure is not None:
@@ -115,6 +135,10 @@ class Leg:
         """re-INVITE with this offer, or without one (b""): OfferAnswered or OfferRefused follows."""
         self.agent.perform(self.session.reoffer(sdp, self.agent.now()))
 
+    def conclude(self, sdp: bytes) -> None:
+        """Our answer to the offer that the peer made when we asked for one, or in its INVITE."""
+        self.ack(sdp)
+
     def accept_offer(self, request: Request, sdp: bytes) -> None:
         self.agent.perform(self.session.accept_offer(request, sdp, self.agent.now()))
 
@@ -132,8 +156,23 @@ class Leg:
             self.session.request(request.method, self.agent.now(), body=request.body, content_type=content_type)
         )
 
-    def respond(self, request: Request, status: int) -> None:
-        self.agent.perform(self.session.respond(request, status, self.agent.now()))
+    def send(self, method: str, headers: HeaderFields, body: bytes, content_type: str) -> None:
+        """A request of our own in this dialog, as NOTIFY: DialogResponse follows."""
+        effects = self.session.request(
+            method, self.agent.now(), body=body, content_type=content_type, headers=headers
+        )
+        self.agent.perform(effects)
+
+    def respond(self, request: Request, status: int, headers: HeaderFields = ()) -> None:
+        self.agent.perform(self.session.respond(request, status, self.agent.now(), headers=headers))
+
+    def move(self, inbox: Inbox) -> Leg:
+        """The same dialog as a leg of another call. For the call that it leaves, it has ended."""
+        moved = Leg(self.agent, self.session, inbox, self.name)
+        self.agent.move(moved)
+        self.inbox.hand_over(self, moved)
+        self.notify(Ended(self.session, Party.LOCAL, EndCause.BYE))
+        return moved
 
     async def __aenter__(self) -> Self:
         return self
@@ -181,6 +220,16 @@ class IncomingLeg(Leg):
         if self.end is None:
             self._ringing = True
             self.agent.perform(self.session.progress(183, self.agent.now(), body=sdp))
+
+    def conclude(self, sdp: bytes) -> None:
+        self.answer(sdp)
+
+    def withdraw(self) -> None:
+        """It is not needed any more, and whoever waits while it lives is told so as if the caller had left."""
+        if not self._answered and self.end is None:
+            self.agent.let_go(self.session)
+            self.agent.perform(self.session.reject(487, self.agent.now()))
+            self._finish(LegEnd(Party.LOCAL, EndCause.CANCELLED))
 
     def answer(self, sdp: bytes) -> None:
         """200 with an answer, or with our offer when the INVITE made none (then Confirmed holds the answer)."""
@@ -244,7 +293,7 @@ class while_up:
     """Run a block only while these legs live: LegEnded is raised out of it when one ends.
 
     Works as asyncio.timeout does (cancel, uncancel, translate), so that a shutdown's cancellation passes
-    untouched. What needs closing is opened outside the block.
+    untouched. What needs closing is opened outside the block. After `release`, the block goes on without its legs.
     """
 
     __slots__ = ("_cancelling", "_ended", "_legs", "_task")
@@ -255,7 +304,7 @@ class while_up:
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
 
-    async def __aenter__(self) -> None:
+    async def __aenter__(self) -> Self:
         for leg in self._legs:
             if leg.end is not None:
                 raise LegEnded(leg, leg.end)
@@ -264,6 +313,14 @@ class while_up:
         self._cancelling = self._task.cancelling()
         for leg in self._legs:
             leg._scopes.append(self)
+        return self
+
+    def release(self) -> None:
+        """From now on the ends of these legs are somebody else's affair. One that came first stays the block's."""
+        if self._ended is None:
+            for leg in self._legs:
+                leg._scopes.remove(self)
+            self._legs = ()
 
     def leg_ended(self, leg: Leg, end: LegEnd) -> None:
         if self._ended is None and self._task is not None:

@@ -14,7 +14,7 @@ from tests.sipp.office import DID, OFFICE, OTHER_PASSWORD, PASSWORD, QUICK_DID, 
 from tests.support import sipp
 from tests.support.daemon import Addresses, Daemon, running_daemon
 from tests.support.pings import answered_pings
-from tests.support.sipp import Sipp, run_pair
+from tests.support.sipp import Sipp, bound, ended, run_pair
 
 pytestmark = pytest.mark.skipif(not sipp.available, reason="SIPp is not installed (Debian: sip-tester)")
 
@@ -55,6 +55,13 @@ class Ends:
     async def pair(self, called: Sipp, caller: Sipp) -> None:
         await run_pair(called, caller, self.daemon.sip)
 
+    async def pair_and(self, third: Sipp, called: Sipp, caller: Sipp) -> None:
+        """A third one is called in the course of the call."""
+        async with ended(await third.start()) as process:
+            await bound(third.host, third.port)
+            await self.pair(called, caller)
+            await third.finish(process)
+
 
 @pytest.fixture
 def ends(daemon: Daemon, tmp_path: Path) -> Ends:
@@ -90,6 +97,19 @@ async def test_a_call_to_a_number_that_nobody_has(ends: Ends) -> None:
     caller = unique_number("unknown")
     await ends.trunk("inbound_unknown_number_uac", caller=caller, called="+74950000000").run(ends.daemon.sip)
     assert outcome(ends.daemon.record(caller=caller)) == ("inbound", "unreachable", "switch", 404, None)
+
+
+async def test_a_call_from_outside_that_is_transferred(ends: Ends) -> None:
+    await ends.register("101", "102")
+    caller = unique_number("transfer")
+    await ends.pair_and(
+        ends.phone("102", "inbound_transfer_target_uas"),
+        ends.phone("101", "inbound_transfer_uas"),
+        ends.trunk("inbound_transfer_uac", caller=caller, called=DID),
+    )
+    record = ends.daemon.record(caller=caller)
+    assert outcome(record) == ("inbound", "answered", "callee", 200, "102")
+    assert record["rang"] == '["101", "102"]'
 
 
 # -- to the outside, and inside

@@ -8,7 +8,7 @@ import json
 import shutil
 from asyncio.subprocess import DEVNULL, STDOUT
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +19,7 @@ from tests.support.tone import Samples, read_wav, tone, write_wav
 MODULES = next(iter(Path("/usr").glob("lib*/**/baresip/modules/ctrl_tcp.so")), Path("ctrl_tcp.so")).parent
 CONTROL_PORT = 4444
 MICROPHONE_SECONDS = 30
+PATIENCE = 5.0                            # seconds to end
 
 available = shutil.which("baresip") is not None and (MODULES / "g711.so").exists()
 
@@ -104,9 +105,13 @@ async def running_baresip(
             phone = Baresip(home, host, reader, writer)
             await phone.tell("uanew", account)      # from a file it would register before anybody listens
             yield phone
+            await phone.tell("quit")                # it takes its registration off: an extension has room for a few
+            async with asyncio.timeout(PATIENCE):
+                await process.wait()
         finally:
             writer.close()
-            await writer.wait_closed()
+            with suppress(ConnectionError):         # it was faster
+                await writer.wait_closed()
 
 
 def _furnished(home: Path, host: str, frequency: float, ca_file: Path | None) -> BinaryIO:

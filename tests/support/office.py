@@ -250,3 +250,12 @@ async def open_office(
             qualifying.cancel()
             for phone in (trunk, *office._phones.values()):
                 phone.close()
+
+
+@asynccontextmanager
+async def faultless_office(media: MediaPlane | None = None) -> AsyncIterator[Office]:
+    """One in which nothing may break us, not even where the call goes on all the same."""
+    async with open_office(media=media) as office:
+        yield office
+        assert office.agent.counters.faults == 0
+        assert office.pbx.counters.faults == 0

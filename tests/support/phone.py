@@ -92,6 +92,8 @@ class PhoneCall:
     ended_at: float | None = None
     ended: Ended | None = None
     requests: list[Request] = field(default_factory=list)       # in the dialog: INFO, NOTIFY, ...
+    responses: list[int] = field(default_factory=list)          # to what we asked in the dialog
+    answers_with: int = 200                                     # to a request in the dialog; 0: with nothing
     rang: asyncio.Event = field(default_factory=asyncio.Event)
     answered: asyncio.Event = field(default_factory=asyncio.Event)
     over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -130,6 +132,32 @@ class PhoneCall:
         """Re-INVITE: "sendonly" holds, "sendrecv" resumes."""
         self.phone.do(self.session.reoffer(self.phone.sdp(direction), self.phone.now()))
 
+    def refer(self, target: str, *headers: tuple[str, str]) -> None:
+        """Ask the other end to call somebody else: the value of Refer-To."""
+        fields = (("Refer-To", target), *headers)
+        self.phone.do(self.session.request("REFER", self.phone.now(), headers=fields))
+
+    @property
+    def replaces(self) -> str:
+        """How another call may name this one (RFC 3891)."""
+        dialog = self.session.current_dialog()
+        assert dialog is not None
+        return f"{dialog.call_id};to-tag={dialog.remote_tag};from-tag={dialog.local_tag}"
+
+    def refer_to(self, other: PhoneCall) -> None:
+        """Attended transfer: the two whom this phone talks to shall talk to each other."""
+        uri = Uri("sip", "somebody", self.phone.server.host, headers={"Replaces": other.replaces})
+        self.refer(f"<{uri}>")
+
+    @property
+    def notified(self) -> list[tuple[str, str]]:
+        """Of each NOTIFY, what it says of the transfer, and the subscription's state."""
+        return [
+            (request.body.decode().strip().removeprefix("SIP/2.0 "), request.headers.get("Subscription-State") or "")
+            for request in self.requests
+            if request.method == "NOTIFY"
+        ]
+
     def finish(self, ended: Ended | None = None) -> None:
         self.ended, self.ended_at = ended, self.phone.now()
         self.over.set()
@@ -155,6 +183,9 @@ class PhoneCall:
             case Confirmed(body=body) | AnswerConfirmed(body=body):
                 self.sdp = body or self.sdp
             case OfferReceived(request=request, offer=offer):
+                if self.phone.refuses_offers:
+                    self.phone.do(self.session.refuse_offer(request, self.phone.refuses_offers, now))
+                    return
                 self.sdp = offer or self.sdp
                 self.phone.do(self.session.accept_offer(request, self.phone.answer_to(offer), now))
             case OfferAnswered(response=response):
@@ -163,10 +194,13 @@ class PhoneCall:
                     self.phone.do(self.session.ack(self.phone.answer_to(response.body), now))
             case DialogRequest(request=request):
                 self.requests.append(request)
-                self.phone.do(self.session.respond(request, 200, now))
+                if self.answers_with:
+                    self.phone.do(self.session.respond(request, self.answers_with, now))
             case Ended():
                 self.finish(effect)
-            case OfferRefused() | DialogResponse():
+            case DialogResponse(response=response):
+                self.responses.append(response.status)
+            case OfferRefused():
                 pass                      # the ladder has it
             case _:
                 raise AssertionError(f"not expected of a call: {effect}")
@@ -215,6 +249,8 @@ class Phone:
         self.does: Behaviour = does
         self.rtp_port = rtp_port
         self.peer, self.sips = peer, sips
+        self.codecs = {8: "PCMA/8000", 0: "PCMU/8000"}
+        self.refuses_offers = 0           # re-INVITEs, with this status
         self.calls: list[PhoneCall] = []
         self.ladders: dict[str, list[str]] = {}
         self.core = UserAgentCore(config or CoreConfig(), random.Random(seed))
@@ -322,10 +358,11 @@ class Phone:
     def sdp(self, direction: str) -> bytes:
         host = self.transport.local.host
         version = len(self._seen)         # grows with whatever is sent, as RFC 3264 §8 wants of a changed session
+        maps = "".join(f"a=rtpmap:{number} {codec}\r\n" for number, codec in self.codecs.items())
         return (
             f"v=0\r\no=- 1 {version} IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\n"
-            f"m=audio {self.rtp_port} RTP/AVP 8 0 101\r\na=rtpmap:8 PCMA/8000\r\na=rtpmap:0 PCMU/8000\r\n"
-            f"a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\na={direction}\r\n"
+            f"m=audio {self.rtp_port} RTP/AVP {' '.join(map(str, self.codecs))} 101\r\n"
+            f"{maps}a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\na={direction}\r\n"
         ).encode()
 
     def answer_to(self, offer: bytes) -> bytes:

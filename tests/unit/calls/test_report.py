@@ -114,3 +114,24 @@ def test_the_live_view_tells_the_state() -> None:
     assert (call.live().state, call.live().extension) == ("ringing", "101")
     call.answered(ANNA)
     assert call.live().state == "talking"
+
+
+def test_who_talked_last_owns_the_call_and_an_outside_target_leaves_it_to_who_talked_before() -> None:
+    call, _ = a_call()
+    call.answered(ANNA)
+    call.handed_to(BORIS)
+    call.handed_to(None)
+    call.goes_through("another trunk")
+    record, (note,) = report(call)
+    assert (record.extension, record.trunk, note.user) == (BORIS.number, "operator", BORIS.crm_user)
+
+
+def test_an_internal_call_that_is_joined_with_the_outside_is_an_outside_call_from_then_on() -> None:
+    call, clock = a_call(Direction.INTERNAL, crm=None)
+    call.answered(BORIS)
+    clock.advance(30)
+    call.went_outside(ANNA, IVAN, "operator", ACCOUNT)
+    clock.advance(12)
+    record, (note,) = report(call)
+    assert (record.direction, record.caller, record.dialled) == (Direction.OUTBOUND, "101", IVAN)
+    assert (record.talk_seconds, note.phone, note.user, note.did) == (12, IVAN, 77, "operator")

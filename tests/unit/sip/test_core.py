@@ -173,6 +173,24 @@ def test_who_is_in_a_dialog_with_us_is_not_asked_again() -> None:
     assert wire.ladder[-2:] == ["> BYE", "< 200 BYE"]
 
 
+def test_a_dialog_is_found_by_its_tags_until_its_goodbye_is_answered() -> None:
+    wire = Wire()
+    wire.call()
+    wire.settle()
+    session = wire.callee.last(IncomingInvite).session
+    wire.do(wire.callee, session.accept(wire.now, body=ANSWER))
+    wire.settle()
+    tags = reversed_tags(session)
+    caller = wire.caller.core.find(session.call_id, *tags)
+    assert caller is not None
+    assert wire.caller.core.find(session.call_id, *tags[::-1]) is None
+    assert wire.caller.core.find("another", *tags) is None
+    wire.do(wire.caller, caller.hang_up(wire.now))
+    assert wire.caller.core.find(session.call_id, *tags) is caller
+    wire.settle()
+    assert wire.caller.core.find(session.call_id, *tags) is None
+
+
 def reversed_tags(session: object) -> tuple[str, str]:
     dialog = session.dialog                         # type: ignore[attr-defined]
     return dialog.remote_tag, dialog.local_tag

@@ -984,6 +984,24 @@ def test_a_peer_that_no_longer_knows_the_dialog_ends_it(status: int) -> None:
     assert wire.ladder[-2:] == ["> BYE", "< 200 BYE"]
 
 
+@pytest.mark.parametrize("status", [408, 481, 489])
+def test_a_notify_that_fails_ends_its_subscription_and_not_the_call(status: int) -> None:
+    wire = Wire()
+    caller, callee = is_up(wire)
+    wire.fate = losing("NOTIFY")
+    wire.do(wire.caller, caller.request("NOTIFY", wire.now))
+    notify = wire.sent[-1]
+    assert isinstance(notify, Request)
+    if status == 408:
+        wire.run(wire.now + 33)                      # nobody answers
+    else:
+        wire.inject(wire.caller, bytes(notify.response(status)))
+    wire.settle()
+    assert wire.caller.last(DialogResponse).response.status == status
+    assert ends(wire.caller) == []
+    assert (caller.state, callee.state) == (State.CONFIRMED, State.CONFIRMED)
+
+
 def test_a_request_that_finds_no_answer_ends_the_dialog() -> None:
     wire = Wire()
     caller, _ = is_up(wire)

@@ -7,10 +7,10 @@ from typing import cast
 
 import pytest
 
-from b2bua.sip.effects import EndCause, Ended, Party
+from b2bua.sip.effects import Confirmed, EndCause, Ended, Party
 from b2bua.sip.invite_session import InviteSession
 from b2bua.ua.agent import UserAgent
-from b2bua.ua.leg import MAX_WAITING_EVENTS, Inbox, Leg, LegEnded, while_up
+from b2bua.ua.leg import MAX_WAITING_EVENTS, Inbox, Leg, LegEnded, Wish, while_up
 
 
 def a_leg() -> Leg:
@@ -93,10 +93,12 @@ async def test_a_shutdown_passes_through_untouched() -> None:
 async def test_the_inbox_keeps_order_and_its_bound() -> None:
     leg = a_leg()
     for _ in range(MAX_WAITING_EVENTS + 5):
-        end(leg)
+        leg.notify(Confirmed(leg.session, b""))
     assert leg.inbox.dropped == 5
-    first, _ = await leg.inbox.get()
-    assert first is leg
+    end(leg)                                # always has a place: who reads the inbox must learn of it
+    events = [(await leg.inbox.get()) for _ in range(MAX_WAITING_EVENTS + 1)]
+    assert {one for one, _ in events} == {leg}
+    assert [type(event) for _, event in events[-2:]] == [Confirmed, Ended]
 
 
 async def test_a_failed_inbox_raises_after_what_came_before() -> None:
@@ -106,3 +108,63 @@ async def test_a_failed_inbox_raises_after_what_came_before() -> None:
     await leg.inbox.get()
     with pytest.raises(ConnectionError):
         await leg.inbox.get()
+
+
+async def test_a_released_leg_may_end_and_the_block_goes_on() -> None:
+    leg = a_leg()
+    async with while_up(leg) as block:
+        block.release()
+        end(leg)
+        await asyncio.sleep(0)
+
+
+async def test_an_end_that_came_before_the_release_is_still_raised() -> None:
+    leg = a_leg()
+    with pytest.raises(LegEnded):           # noqa: PT012 - both in one tick is the case
+        async with while_up(leg) as block:
+            end(leg)
+            block.release()
+            await asyncio.Event().wait()
+
+
+class Roster:
+    """Of the agent, what move needs."""
+
+    def __init__(self) -> None:
+        self.moved: list[Leg] = []
+
+    def move(self, leg: Leg) -> None:
+        self.moved.append(leg)
+
+
+async def test_a_leg_that_moves_takes_its_events_along_and_has_ended_for_the_call_that_it_leaves() -> None:
+    roster, old, new = Roster(), Inbox(), Inbox()
+    leg, stays = (Leg(cast(UserAgent, roster), cast(InviteSession, None), old, name) for name in ("leg", "stays"))
+    event = Confirmed(leg.session, b"")
+    for one in (leg, stays):
+        one.notify(event)
+    moved = leg.move(new)
+    assert roster.moved == [moved]
+    assert (moved.end, moved.name, moved.inbox) == (None, "leg", new)
+    assert await new.get() == (moved, event)
+    assert await old.get() == (stays, event)
+    left, ended = await old.get()
+    assert left is leg
+    assert isinstance(ended, Ended)
+    leg.hang_up()                           # its dialog is another call's: nothing is sent
+
+
+class Asks(Wish):
+    def __init__(self) -> None:
+        self.came_too_late = False
+
+    def too_late(self) -> None:
+        self.came_too_late = True
+
+
+async def test_a_wish_that_nobody_reads_is_told_so() -> None:
+    leg, wish = a_leg(), Asks()
+    leg.notify(Confirmed(leg.session, b""))
+    leg.inbox.put(leg, wish)
+    leg.inbox.close()
+    assert wish.came_too_late
