@@ -143,6 +143,30 @@ async def test_an_outside_caller_goes_out_again_by_the_trunk_with_the_offices_nu
     await office.all_quiet()
 
 
+async def test_a_call_that_goes_out_again_takes_a_second_line_of_the_trunk(office: Office) -> None:
+    office.change(trunks=tuple(replace(trunk, max_calls=2) for trunk in office.books.directory.trunks))
+    await office.pbx.settings_changed()
+    anna = await office.phone("101")
+    outside, boris = await call_in(office)
+    office.trunk.does = Rejects(486)
+    boris.refer("<tel:89265554433>")                    # busy: the line is free again
+    await asyncio.sleep(6)
+    office.trunk.does = Answers(after=1.0)
+    boris.refer("<tel:89265554433>")
+    await asyncio.sleep(6)
+    assert boris.notified[-1] == DONE
+    third = anna.call(MARIA)
+    await third.over.wait()
+    assert third.status == 503
+    outside.hang_up()
+    await asyncio.sleep(1)
+    fourth = anna.call(MARIA)
+    await fourth.answered.wait()
+    fourth.hang_up()
+    await office.record(3)
+    await office.all_quiet()
+
+
 async def test_colleagues_among_themselves_are_none_of_the_crms_business(office: Office) -> None:
     anna = await office.phone("101")
     boris = await office.phone("102", Answers(after=1.0))
