@@ -36,7 +36,7 @@ from b2bua.media.none import PassThroughPlane
 from b2bua.net.resolver import DnsResolver, SystemDns
 from b2bua.sip.auth import DigestPolicy, DigestServer
 from b2bua.sip.core import CoreConfig, UserAgentCore
-from b2bua.sip.effects import Address, Flow, Transport
+from b2bua.sip.effects import Address, Flow, TlsPeer, Transport
 from b2bua.sip.message import Request
 from b2bua.store.standing import StandingCall
 from b2bua.ua.agent import UserAgent
@@ -102,8 +102,11 @@ class Wire:
     def send(self, data: bytes, flow: Flow) -> None:
         self.sent.append(data)
 
-    def flow_for(self, remote: Address) -> Flow:
+    def flow_for(self, remote: Address, peer: TlsPeer | None = None) -> Flow:
         return FLOWS[remote]
+
+    def trouble(self, peer: TlsPeer) -> str:
+        return ""
 
     def close(self) -> None:
         self.sent.clear()
