@@ -85,7 +85,8 @@ def _say_what_next(office: Office, out: Console) -> None:
 [bold]It keeps running.[/] Stop it with Ctrl-C.
   Dashboard      http://{web.host}:{web.port}/   (password: {office.system.keys.operator_password})
   The CRM's card {office.crm_url}/
-  Your softphone server {office.server.host}:{office.server.port} (UDP or TCP), user 104, password {PASSWORDS['104']}
+  Your softphone server {office.server.host}:{office.server.port} (UDP or TCP)
+                 user 104, password {PASSWORDS['104']}
                  then dial 101, 102 or 103: they pick up and whistle.
 """
     )
