@@ -46,7 +46,8 @@ class RtpEnd:
 
     def packet(self, payload: bytes = b"\x55" * FRAME, payload_type: int = 8) -> bytes:
         self._sequence += 1
-        return struct.pack(">BBHII", 0x80, payload_type, self._sequence, self._sequence * FRAME, self._ssrc) + payload
+        timestamp = self._sequence * FRAME & 0xFFFFFFFF
+        return struct.pack(">BBHII", 0x80, payload_type, self._sequence & 0xFFFF, timestamp, self._ssrc) + payload
 
     def send(self, to: Address, packet: bytes | None = None) -> bytes:
         sent = self.packet() if packet is None else packet
