@@ -110,7 +110,8 @@ async def _through(
 ) -> RingResult:
     """Out by one trunk: its servers in turn, while they give no answer or a 503 (RFC 3263 §4.3)."""
     call = invitation.call
-    full = pbx.take_line(call, step.trunk)
+    take = pbx.capacity.take_line if call.answered_at is None else pbx.capacity.take_second_line
+    full = take(call.id, step.trunk)
     if full is not None:
         call.note(full)
         return no_way(EndReason.LIMIT_REACHED)

@@ -16,6 +16,7 @@ import structlog
 from b2bua import numbers
 from b2bua.calls.bridge import Talk
 from b2bua.calls.call import CallInProgress
+from b2bua.calls.capacity import Capacity
 from b2bua.calls.connect import refuse, to_its_end
 from b2bua.calls.dial import StepDialler
 from b2bua.calls.entry import Joins, Newcomer
@@ -90,13 +91,11 @@ class CallCounters:
     faults: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Live:
     call: CallInProgress
     inbox: Inbox
     task: asyncio.Task[None]
-    trunk: str | None                      # whose limit it counts for; an outgoing call may change it
-    transferred_by: str | None = None      # the trunk by which a transfer takes it outside, counted beside that
 
 
 class Switchboard:
@@ -125,6 +124,7 @@ class Switchboard:
     ) -> None:
         self.directory = directory
         self.dialler = dialler
+        self.capacity = Capacity(limits.max_calls)
         self.media = media
         self.counters = CallCounters(Counter(), Counter())
         self.hanging_up = False
@@ -145,7 +145,6 @@ class Switchboard:
         self._live: dict[CallId, _Live] = {}
         self._talks: dict[Inbox, Talk] = {}              # of the calls that are answered
         self._tasks: set[asyncio.Task[None]] = set()     # of calls that live, or whose record is being kept
-        self._live_of: Counter[object] = Counter()       # calls by client, and by (client, trunk)
         self._strangers = StrangersLog()
         self._draining = False
         self._idle = asyncio.Event()
@@ -253,7 +252,7 @@ class Switchboard:
         for note in who.notes:
             call.note(note)
         caller = self._agent.accept(session, trunk.name)
-        if (reached := self._limit_reached(trunk.client, trunk)) is not None:
+        if (reached := self.capacity.reached(directory.client[trunk.client], trunk)) is not None:
             self._start(call, caller, self._refused(caller, call, 503, EndReason.LIMIT_REACHED, reached))
         elif did is None:
             why = why_no_did(directory, trunk, spellings)
@@ -271,7 +270,7 @@ class Switchboard:
         call = self._new_call(extension.client, direction, extension.number, shown, None)
         call.extension = extension
         caller = self._agent.accept(session, extension.number)
-        if (reached := self._limit_reached(extension.client, None)) is not None:
+        if (reached := self.capacity.reached(client, None)) is not None:
             plan = NoRoute(503, EndReason.LIMIT_REACHED, reached)
         self._start(call, caller, call_from_phone(caller, self, call, plan))
 
@@ -303,47 +302,6 @@ class Switchboard:
         log.info("call", call=call.id, client=client, direction=direction.value, caller=caller, dialled=dialled)
         return call
 
-    def _limit_reached(self, client: ClientId, trunk: Trunk | None) -> str | None:
-        if len(self._live) >= self._limits.max_calls:
-            return f"the server carries {self._limits.max_calls} calls already (sip.max_calls)"
-        most = self.directory.client[client].max_calls
-        if self._live_of[client] >= most:
-            return f"{client} has {most} calls already (max_calls)"
-        return self._full(trunk) if trunk is not None else None
-
-    def _full(self, trunk: Trunk) -> str | None:
-        if self._live_of[trunk.client, trunk.name] < trunk.max_calls:
-            return None
-        return f"{trunk.name} carries {trunk.max_calls} calls already (max_calls)"
-
-    def take_line(self, call: CallInProgress, trunk: Trunk) -> str | None:
-        """From now on what goes out counts for this trunk, and for no other; or why the trunk takes no more."""
-        live = self._live[call.id]
-        if call.answered_at is not None:
-            self.leave_line(call)
-            if (full := self._full(trunk)) is None:
-                live.transferred_by = trunk.name
-                self._count_for(call.client, trunk.name, +1)
-            return full
-        self._count_for(call.client, live.trunk, -1)
-        full = self._full(trunk)
-        live.trunk = None if full is not None else trunk.name
-        self._count_for(call.client, live.trunk, +1)
-        return full
-
-    def leave_line(self, call: CallInProgress) -> None:
-        """A transfer to the outside came to nothing."""
-        live = self._live.get(call.id)
-        if live is not None and live.transferred_by is not None:
-            self._count_for(call.client, live.transferred_by, -1)
-            live.transferred_by = None
-
-    def _count_for(self, client: ClientId, trunk: str | None, change: int) -> None:
-        key = client, trunk
-        self._live_of[key] += change
-        if not self._live_of[key]:
-            del self._live_of[key]
-
     async def _refused(
         self, caller: IncomingLeg, call: CallInProgress, status: int, reason: EndReason, why: str
     ) -> None:
@@ -355,9 +313,8 @@ class Switchboard:
 
     def _start(self, call: CallInProgress, caller: IncomingLeg, script: Coroutine[object, object, None]) -> None:
         task = self._calls.create_task(self._run(call, script), name=f"call {call.id}")
-        self._live[call.id] = _Live(call, caller.inbox, task, call.trunk)
-        self._live_of[call.client] += 1
-        self._live_of[call.client, call.trunk] += 1
+        self._live[call.id] = _Live(call, caller.inbox, task)
+        self.capacity.enter(call.id, call.client, call.trunk)
         self._tasks.add(task)
         self._idle.clear()
 
@@ -370,14 +327,8 @@ class Switchboard:
 
     def _let_go(self, call: CallInProgress) -> None:
         """It counts no more for any limit, and the end of the switch need not wait for it."""
-        self.leave_line(call)
-        live = self._live.pop(call.id, None)
-        if live is None:
-            return
-        self._live_of[call.client] -= 1
-        if not self._live_of[call.client]:
-            del self._live_of[call.client]
-        self._count_for(call.client, live.trunk, -1)
+        self._live.pop(call.id, None)
+        self.capacity.leave(call.id)
         if not self._live:
             self._idle.set()
 

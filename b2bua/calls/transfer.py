@@ -174,7 +174,7 @@ async def _ring(
                 if status == 200 and outside is not None:
                     _goes_outside(pbx, call, remaining.extension, outside.number, leg.name)
     if status != 200:
-        pbx.leave_line(call)
+        pbx.capacity.leave_second_line(call.id)
     return status
 
 

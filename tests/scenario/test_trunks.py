@@ -253,7 +253,7 @@ async def test_a_full_trunk_is_passed_over_and_the_last_one_refuses(office: Offi
         call.hang_up()
     await office.record(5)
     await office.all_quiet()
-    assert not office.pbx._live_of
+    assert not office.pbx.capacity._taken
 
 
 async def test_prefixes_choose_the_trunk(office: Office) -> None:
