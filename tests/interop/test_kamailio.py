@@ -31,6 +31,7 @@ name = "edge"
 host = "{{edge}}"
 port = 5060
 domain = "{DOMAIN}"
+transport = "{{transport}}"
 register = true
 user = "{SUBSCRIBER}"
 password = "{kamailio.PASSWORD}"
@@ -67,11 +68,15 @@ def edge(tmp_path_factory: pytest.TempPathFactory, addresses: Addresses) -> Iter
         yield running
 
 
-@pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory, addresses: Addresses, edge: Kamailio) -> Iterator[Daemon]:
-    office = OFFICE.format(edge=addresses.trunk, spare=addresses.other_trunk)
+@pytest.fixture(scope="module", params=["udp", "tcp"])
+def daemon(
+    tmp_path_factory: pytest.TempPathFactory, addresses: Addresses, edge: Kamailio, request: pytest.FixtureRequest
+) -> Iterator[Daemon]:
+    """By TCP to the edge, and by UDP from there: it stands in the route twice (RFC 3261 §16.7, RFC 5658)."""
+    office = OFFICE.format(edge=addresses.trunk, spare=addresses.other_trunk, transport=request.param)
+    before = len(edge.log())
     with running_daemon(tmp_path_factory.mktemp("daemon"), addresses, office) as daemon:
-        assert edge.tells(f"registered: {SUBSCRIBER} at ")
+        assert edge.tells(f"registered: {SUBSCRIBER} at ", before)
         yield daemon
 
 
@@ -155,9 +160,7 @@ async def talk_hold_and_talk(phone: Voice, inner: PhoneCall, world: Voice, outer
     assert await hear_each_other(phone, inner, world, outer)
     for one, other in ((inner, outer), (outer, inner)):
         for direction in ("sendonly", "sendrecv"):
-            one.agreed.clear()
-            one.offer(direction)
-            await one.agreed.wait()
+            await one.agree(direction)
             assert other.direction == direction
     assert await hear_each_other(phone, inner, world, outer)
 

@@ -27,9 +27,9 @@ CONFIG = """\
 debug=1
 log_stderror=yes
 children=2
-disable_tcp=yes
 auto_aliases=no
 listen=udp:{host}:5060
+listen=tcp:{host}:5060
 alias="{domain}"
 
 loadmodule "tm.so"
@@ -92,7 +92,7 @@ request_route {{
             sl_send_reply("503", "Service Unavailable");
             exit;
         }}
-        $du = "sip:{world}:5060";
+        $du = "sip:{world}:5060;transport=udp";
     }} else {{
         $ru = "sip:{subscriber}@{domain}";
         if (!lookup("location")) {{
@@ -115,9 +115,9 @@ class Kamailio:
     def log(self) -> str:
         return (self.home / "log").read_text(errors="replace")
 
-    def tells(self, words: str) -> bool:
+    def tells(self, words: str, since: int = 0) -> bool:
         """Waits for these words in its log, which no event announces."""
-        return self._wait(lambda: words in self.log(), f"it never said {words!r}")
+        return self._wait(lambda: words in self.log()[since:], f"it never said {words!r}")
 
     def receives_at(self, host: str) -> bool:
         """Waits until it does; its log says nothing of that."""

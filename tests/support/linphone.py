@@ -23,12 +23,11 @@ WAV_HEADER = 44                           # bytes
 
 available = shutil.which("linphonec") is not None
 
-# Codecs that are not named here it adds, and enables: those that would come before G.711 are named to be off.
 SETTINGS = """\
 [sip]
 bind_address={host}
-sip_port=5060
-sip_tcp_port=0
+sip_port={udp_port}
+sip_tcp_port={tcp_port}
 sip_tls_port=0
 use_ipv6=0
 guess_hostname=0
@@ -41,7 +40,7 @@ bind_address={host}
 audio_rtp_port=7078
 
 [proxy_0]
-reg_proxy=<sip:{server};transport=udp>
+reg_proxy=<sip:{server};transport={transport}>
 reg_identity=sip:{user}@{domain}
 reg_expires=60
 reg_sendregister=1
@@ -52,7 +51,10 @@ username={user}
 userid={login}
 passwd={password}
 realm={domain}
+"""
 
+# Codecs that are not named it adds, and enables: those that would come before G.711 are named to be off.
+ONLY_PCMA = """
 [audio_codec_0]
 mime=PCMA
 rate=8000
@@ -106,16 +108,19 @@ class Linphone(Program):
 
 @asynccontextmanager
 async def running_linphone(
-    home: Path, host: str, server: str, *, user: str, login: str, password: str, frequency: float, info: bool = False
+    home: Path, host: str, server: str, *, user: str, login: str, password: str, frequency: float,
+    transport: str = "udp", info: bool = False, all_codecs: bool = False,
 ) -> AsyncIterator[Linphone]:
     """A phone at `host` that has registered at `server`, and answers every call with a tone. Its keys are told by
-    RFC 4733, or by INFO."""
+    RFC 4733, or by INFO. It speaks PCMA alone, or everything from Opus on."""
     (home / ".local/share/linphone").mkdir(parents=True)
     write_wav(home / "microphone.wav", tone(frequency, MICROPHONE_SECONDS))
-    (home / "settings").write_text(SETTINGS.format(
+    settings = SETTINGS.format(
         host=host, server=server, domain=server.partition(":")[0], user=user, login=login, password=password,
+        transport=transport, udp_port=5060 if transport == "udp" else 0, tcp_port=5060 if transport == "tcp" else 0,
         info=info, rfc4733=not info,
-    ))   # fmt: skip
+    )   # fmt: skip
+    (home / "settings").write_text(settings if all_codecs else settings + ONLY_PCMA)
     process = await asyncio.create_subprocess_exec(
         "stdbuf", "-oL", "linphonec", "-c", "settings", "-S", "-a", "-d", "6", "-l", "log",
         cwd=home, env={"HOME": str(home), "PATH": "/usr/bin:/bin"}, stdin=PIPE, stdout=PIPE, stderr=STDOUT,

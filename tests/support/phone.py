@@ -134,6 +134,12 @@ class PhoneCall:
         """Re-INVITE: "sendonly" holds, "sendrecv" resumes."""
         self.phone.do(self.session.reoffer(self.phone.sdp(direction), self.phone.now()))
 
+    async def agree(self, direction: str) -> None:
+        """The same, until the other end has taken it."""
+        self.agreed.clear()
+        self.offer(direction)
+        await self.agreed.wait()
+
     def info(self, body: str, content_type: str) -> None:
         self.phone.do(self.session.request("INFO", self.phone.now(), body=body.encode(), content_type=content_type))
 
@@ -269,6 +275,7 @@ class Phone:
         self._by_session: dict[InviteSession, PhoneCall] = {}
         self._registration = f"reg-{self.user}-{seed}"              # Call-ID, and CSeq of the last REGISTER
         self._registered = 0
+        self._rung = asyncio.Event()
         self._asked: dict[ClientTransaction, asyncio.Future[Response]] = {}
         self._seen: set[tuple[str, bytes]] = set()
 
@@ -292,6 +299,13 @@ class Phone:
     @property
     def ringing(self) -> PhoneCall | None:
         return next((call for call in self.calls if not call.over.is_set() and not call.answered.is_set()), None)
+
+    async def was_called(self) -> PhoneCall:
+        """The first call to here, which may yet be to come."""
+        while not self.calls:
+            self._rung.clear()
+            await self._rung.wait()
+        return self.calls[0]
 
     def forget(self) -> None:
         """All calls that there were."""
@@ -428,6 +442,7 @@ class Phone:
         caller = session.invite.from_
         call = PhoneCall(self, session, caller.uri.user, caller.display, session.offer)
         self.calls.append(call)
+        self._rung.set()
         self.track(call)
         match self.does:
             case Rejects(status=status, after=after):

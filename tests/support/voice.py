@@ -14,8 +14,8 @@ from tests.support.phone import Answers, Phone, PhoneCall
 from tests.support.rtp import audio_address
 from tests.support.tone import PCMA, RtpTone, Samples, rtp_tone
 
-SETTLES = 0.5                             # seconds of latching and jitter buffers
-TALK = 1.0                                # seconds of audio that are judged
+SETTLES = 0.3                             # seconds of latching and jitter buffers
+TALK = 0.7                                # seconds of audio that are judged
 
 
 @dataclass(frozen=True, slots=True)
