@@ -23,6 +23,7 @@ WAV_HEADER = 44                           # bytes
 
 available = shutil.which("linphonec") is not None
 
+# It works on loopback, but registers only where the machine has another interface too: without, it sees no network.
 SETTINGS = """\
 [sip]
 bind_address={host}
