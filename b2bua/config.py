@@ -141,7 +141,7 @@ class SipSettings(Section):
     unknown_calls: Literal["challenge", "refuse", "silence"] = Field(default="challenge",
         description="calls from an address of no trunk and no registered phone: 401, 403, or no answer")
     allow_without_qop: bool = Field(default=False,
-        description="accept old phones whose digest answers have no qop (RFC 2069)")
+        description="accept old phones whose digest answers have no qop (RFC 2069), nor always name whom they call")
     scanners: tuple[str, ...] = Field(default=SCANNERS, max_length=100,
         description="parts of User-Agent, in any case, by which scanners are known: no answer, and a ban")
 

@@ -198,12 +198,11 @@ class Entry:
         who = f"{talk.number_of(leaving)} has handed {talk.number_of(self._remaining)}"
         talk.call.note(f"{who} over to {newcomer.leg.name}")
         self._pbx.handed_over(talk)
-        if referral is None:
+        if referral is not None:
+            referral.end(200)
+            self._pbx.see_off(see_off(referral.leg))
+        if referral is None or referral.leg is not leaving.leg:
             leaving.leg.hang_up()                       # RFC 3891 §3: the dialog that was replaced is ended
-            return
-        referral.end(200)
-        for leg in {leaving.leg, referral.leg}:
-            self._pbx.see_off(see_off(leg))
 
     def _stays_as_it_was(self) -> None:
         """The relay has heard of the newcomer, and perhaps who remains has: both shall forget it."""

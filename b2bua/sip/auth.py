@@ -264,7 +264,7 @@ class DigestServer:
         known = ha1s.get(algorithm.value, "")
         expected = expected_response(credentials, algorithm, known or "-", request.method, request.body)
         right = hmac.compare_digest(expected.encode(), credentials.response.encode("utf-8", "surrogateescape"))
-        if not (right and known and _same_target(credentials.uri, request.uri)):
+        if not (right and known and _same_target(credentials, request.uri)):
             return Verdict.WRONG
         nc = int(credentials.nc, 16) if credentials.qop else 1      # RFC 2069 counts nothing: one request a nonce
         return Verdict.ACCEPTED if self._used.use(credentials.nonce, issued, nc, now) else Verdict.STALE
@@ -290,19 +290,20 @@ class DigestServer:
         return hmac.digest(self._key, made + source.encode(), "sha256")[:12]
 
 
-def _same_target(signed: str, target: Uri) -> bool:
+def _same_target(credentials: Credentials, target: Uri) -> bool:
     """Whether the digest was made for this Request-URI.
 
     Deviation from RFC 7616 §3.4.6: phones and edge proxies rewrite host and parameters (pyVoIP signs another
-    transport than it sends), so only what a thief of credentials would change is compared: whom it reaches.
+    transport than it sends), so only what a thief of credentials would change is compared: whom it reaches. Answers
+    without qop, where they are taken at all, may name nobody: pyVoIP signs its server, whomever it calls.
     """
-    if signed == str(target):
+    if credentials.uri == str(target):
         return True
     try:
-        uri = Uri.parse(signed)
+        uri = Uri.parse(credentials.uri)
     except ParseError:
         return False
-    return uri.user == target.user
+    return uri.user == target.user or (credentials.qop is None and not uri.user)
 
 
 # ---- the client's side --------------------------------------------------------------------------------------------

@@ -20,14 +20,14 @@ from tests.support.baresip import Baresip, running_baresip
 from tests.support.certificates import Authority, ip
 from tests.support.daemon import Addresses, Daemon, running_daemon
 from tests.support.phone import Answers, Phone, PhoneCall
-from tests.support.tone import PCMA, PCMU, RATE, RtpTone, Samples, dominant, rtp_tone
+from tests.support.rtp import audio_address
+from tests.support.tone import PCMA, PCMU, RtpTone, Samples, is_tone, middle, rtp_tone
 
 pytestmark = pytest.mark.skipif(not baresip.available, reason="baresip is not installed (Debian: baresip-core)")
 
 SPOKEN_OUTSIDE, SPOKEN_BY_PHONE, SPOKEN_BY_COLLEAGUE = 440.0, 1000.0, 1500.0     # Hz
 CODECS = {"PCMA": PCMA, "PCMU": PCMU}
 TALK = 1.5                                           # seconds of audio that are judged
-PURE = 0.9                                           # share of the tone in what is heard
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ class Line:
 
     async def talk(self, call: PhoneCall) -> Samples:
         """Let both sides talk for a while; what the outside heard."""
-        self.outside.remote = media_address(call.sdp)
+        self.outside.remote = Address(*audio_address(call.sdp))
         await self.outside.hears(0.5)                # the beginning: latching, jitter buffers
         return await self.outside.hears(TALK)
 
@@ -200,24 +200,3 @@ async def test_a_phone_that_was_asked_first_is_joined_with_the_outside(daemon: D
     record = daemon.record(dialled=dialled)
     assert (record["direction"], record["extension"], record["ended_by"]) == ("outbound", "101", "caller")
     assert daemon.record(direction="internal")["reason"] == "transferred"
-
-
-def is_tone(samples: Samples, frequency: float, rate: int = RATE) -> bool:
-    found, share = dominant(samples, rate)
-    assert abs(found - frequency) < 15, f"heard {found} Hz, not {frequency}"
-    assert share > PURE, f"only {share:.0%} of what was heard is the tone"
-    return True
-
-
-def middle(recorded: tuple[Samples, int]) -> tuple[Samples, int]:
-    """Without the silence before latching and after the goodbye."""
-    samples, rate = recorded
-    centre, half = len(samples) // 2, rate // 2
-    return samples[centre - half : centre + half], rate
-
-
-def media_address(sdp: bytes) -> Address:
-    lines = sdp.decode().splitlines()
-    host = next(text.split()[-1] for text in lines if text.startswith("c="))
-    port = next(text.split()[1] for text in lines if text.startswith("m=audio"))
-    return Address(host, int(port))

@@ -32,6 +32,7 @@ drain_seconds = 1
 realm = "{host}"
 register_min = 60
 qualify_every = 0            # SIPp takes an OPTIONS for a call that it did not expect
+allow_without_qop = {without_qop}
 listen = [
   {{ transport = "udp", host = "{host}", port = 5060 }}, {{ transport = "tcp", host = "{host}", port = 5060 }}{tls}
 ]
@@ -69,6 +70,15 @@ class Addresses:
     @property
     def trunk(self) -> str:
         return f"127.{self.block}.2.1"
+
+    @property
+    def other_trunk(self) -> str:
+        return f"127.{self.block}.2.2"
+
+    @property
+    def world(self) -> str:
+        """Who is called, and calls, behind an operator's own server."""
+        return f"127.{self.block}.4.1"
 
     @property
     def stranger(self) -> str:
@@ -117,11 +127,13 @@ class Daemon:
 
 @contextmanager
 def running_daemon(
-    home: Path, addresses: Addresses, directory: str, tls: CertificateFiles | None = None
+    home: Path, addresses: Addresses, directory: str, tls: CertificateFiles | None = None, *, without_qop: bool = False
 ) -> Iterator[Daemon]:
     """Serve `directory` (what `smartswitch apply` reads) while the block lasts; then it must end well."""
     config, applied = home / "smartswitch.toml", home / "office.toml"
-    config.write_text(CONFIG.format(home=home, host=addresses.daemon, tls=_tls_listener(addresses, tls)))
+    config.write_text(CONFIG.format(
+        home=home, host=addresses.daemon, tls=_tls_listener(addresses, tls), without_qop=str(without_qop).lower()
+    ))   # fmt: skip
     applied.write_text(directory)
     subprocess.run([*COMMAND, "apply", "--config", str(config), str(applied)], check=True, timeout=60, cwd=ROOT)
     with (home / "log").open("wb") as log:

@@ -97,6 +97,8 @@ class PhoneCall:
     rang: asyncio.Event = field(default_factory=asyncio.Event)
     answered: asyncio.Event = field(default_factory=asyncio.Event)
     over: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)            # there is a first one in `requests`
+    agreed: asyncio.Event = field(default_factory=asyncio.Event)           # the other end took our re-INVITE
 
     @property
     def call_id(self) -> str:
@@ -131,6 +133,15 @@ class PhoneCall:
     def offer(self, direction: str) -> None:
         """Re-INVITE: "sendonly" holds, "sendrecv" resumes."""
         self.phone.do(self.session.reoffer(self.phone.sdp(direction), self.phone.now()))
+
+    async def agree(self, direction: str) -> None:
+        """The same, until the other end has taken it."""
+        self.agreed.clear()
+        self.offer(direction)
+        await self.agreed.wait()
+
+    def info(self, body: str, content_type: str) -> None:
+        self.phone.do(self.session.request("INFO", self.phone.now(), body=body.encode(), content_type=content_type))
 
     def refer(self, target: str, *headers: tuple[str, str]) -> None:
         """Ask the other end to call somebody else: the value of Refer-To."""
@@ -190,10 +201,12 @@ class PhoneCall:
                 self.phone.do(self.session.accept_offer(request, self.phone.answer_to(offer), now))
             case OfferAnswered(response=response):
                 self._take(response)
+                self.agreed.set()
                 if effect.wants_answer:
                     self.phone.do(self.session.ack(self.phone.answer_to(response.body), now))
             case DialogRequest(request=request):
                 self.requests.append(request)
+                self.asked.set()
                 if self.answers_with:
                     self.phone.do(self.session.respond(request, self.answers_with, now))
             case Ended():
@@ -260,6 +273,9 @@ class Phone:
         self._timer: asyncio.TimerHandle | None = None
         self._plans: set[asyncio.TimerHandle] = set()
         self._by_session: dict[InviteSession, PhoneCall] = {}
+        self._registration = f"reg-{self.user}-{seed}"              # Call-ID, and CSeq of the last REGISTER
+        self._registered = 0
+        self._rung = asyncio.Event()
         self._asked: dict[ClientTransaction, asyncio.Future[Response]] = {}
         self._seen: set[tuple[str, bytes]] = set()
 
@@ -283,6 +299,13 @@ class Phone:
     @property
     def ringing(self) -> PhoneCall | None:
         return next((call for call in self.calls if not call.over.is_set() and not call.answered.is_set()), None)
+
+    async def was_called(self) -> PhoneCall:
+        """The first call to here, which may yet be to come."""
+        while not self.calls:
+            self._rung.clear()
+            await self._rung.wait()
+        return self.calls[0]
 
     def forget(self) -> None:
         """All calls that there were."""
@@ -326,12 +349,13 @@ class Phone:
     ) -> Response:
         """The registrar's last word: 200, or why not. `contact` is the whole value, where it is not our address."""
         contact = contact or contact_of(self._way(), self.user, secure=self.sips)
-        call_id, headers = f"reg-{self.user}", (("Contact", contact), ("Expires", str(expires)), *headers)
-        response, request = await self._ask("REGISTER", headers, call_id)
+        call_id, headers = self._registration, (("Contact", contact), ("Expires", str(expires)), *headers)
+        response, request = await self._ask("REGISTER", headers, call_id, self._registered + 1)
         for _ in range(2):                # a challenge, and perhaps a stale nonce
             if response.status not in (401, 407) or not (credentials := self.credentials(response, request)):
                 break
             response, request = await self._ask("REGISTER", (*headers, *credentials), call_id, request.cseq.number + 1)
+        self._registered = request.cseq.number
         return response
 
     async def _ask(
@@ -418,6 +442,7 @@ class Phone:
         caller = session.invite.from_
         call = PhoneCall(self, session, caller.uri.user, caller.display, session.offer)
         self.calls.append(call)
+        self._rung.set()
         self.track(call)
         match self.does:
             case Rejects(status=status, after=after):

@@ -91,7 +91,11 @@ async def ended(process: Process) -> AsyncIterator[Process]:
 
 async def bound(host: str, port: int, patience: float = 5.0) -> None:
     """Wait until some program receives UDP at this address; no event tells that of a foreign process."""
-    address = "".join(f"{int(byte):02X}" for byte in reversed(host.split("."))) + f":{port:04X}"
     async with asyncio.timeout(patience):
-        while address not in Path("/proc/net/udp").read_text():      # noqa: ASYNC110, ASYNC240
+        while not is_bound(host, port):      # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+def is_bound(host: str, port: int) -> bool:
+    address = "".join(f"{int(byte):02X}" for byte in reversed(host.split("."))) + f":{port:04X}"
+    return address in Path("/proc/net/udp").read_text()

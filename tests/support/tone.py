@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import wave
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,7 +23,12 @@ PACKET = 160                              # samples of 20 ms
 PCMU, PCMA = 0, 8
 NEAR = 20.0                               # Hz around the peak that count as the tone itself
 AUDIBLE = 200.0                           # root mean square below which there is only silence
+PURE = 0.9                                # share of the tone in what is heard
 HEADER = struct.Struct("!BBHII")
+EVENTS = 101                              # payload type of keys that are pressed (RFC 4733)
+KEYS = "0123456789*#ABCD"
+KEY = struct.Struct("!BBH")               # which; the end, and how loud; for how long
+KEY_END, KEY_LOUD, KEY_PACKETS = 0x80, 10, 5
 
 
 def tone(frequency: float, seconds: float, amplitude: float = 0.5) -> Samples:
@@ -70,6 +76,20 @@ def dominant(samples: Samples, rate: int = RATE) -> tuple[float, float]:
     return peak, float(spectrum[near].sum() / spectrum.sum())
 
 
+def is_tone(samples: Samples, frequency: float, rate: int = RATE) -> bool:
+    found, share = dominant(samples, rate)
+    assert abs(found - frequency) < 15, f"heard {found} Hz, not {frequency}"
+    assert share > PURE, f"only {share:.0%} of what was heard is the tone"
+    return True
+
+
+def middle(recorded: tuple[Samples, int]) -> tuple[Samples, int]:
+    """Without the silence before latching and after the goodbye."""
+    samples, rate = recorded
+    centre, half = len(samples) // 2, rate // 2
+    return samples[centre - half : centre + half], rate
+
+
 def read_wav(path: Path) -> tuple[Samples, int]:
     """The first channel, and its rate."""
     with wave.open(str(path), "rb") as file:
@@ -87,19 +107,25 @@ def write_wav(path: Path, samples: Samples) -> None:
 
 
 class RtpTone(asyncio.DatagramProtocol):
-    """Sends a tone as RTP every 20 ms to `remote`, once that is known, and keeps what it hears."""
+    """Sends a tone as RTP every 20 ms to `remote`, once that is known, and keeps what it hears; presses keys, and
+    knows which were pressed at the far end (RFC 4733)."""
 
     def __init__(self, frequency: float, payload_type: int = PCMA) -> None:
         self.payload_type = payload_type
         self.remote: Address | None = None
         self.received: list[tuple[int, bytes]] = []          # sequence number, payload
         self.sources: set[Address] = set()
+        self.keys = ""                                       # pressed at the far end, until now
         self._frequency = frequency
         self._words = encode(tone(frequency, 1.0), payload_type)      # whole periods when the frequency is whole
         self._sequence = 0
         self._transport: asyncio.DatagramTransport | None = None
         self._enough = 0
         self._heard_enough = asyncio.Event()
+        self._pressing: deque[tuple[int, bytes]] = deque()   # what goes out instead of the tone: marker bit, event
+        self._pressed_at = 0                                 # time stamp of the key that is pressed here
+        self._keys_at: set[int] = set()                      # time stamps of those that were pressed there
+        self._key_came = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.DatagramTransport, transport)
@@ -110,9 +136,11 @@ class RtpTone(asyncio.DatagramProtocol):
         return Address(*self._transport.get_extra_info("sockname")[:2])
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        _, kind, sequence, _, _ = HEADER.unpack_from(data)
+        _, kind, sequence, timestamp, _ = HEADER.unpack_from(data)
         self.sources.add(Address(*addr[:2]))
-        if kind & 0x7F == self.payload_type:
+        if kind & 0x7F == EVENTS:
+            self._key(timestamp, data[HEADER.size:])
+        elif kind & 0x7F == self.payload_type:
             self.received.append((sequence, data[HEADER.size:]))
             if len(self.received) >= self._enough:
                 self._heard_enough.set()
@@ -134,6 +162,26 @@ class RtpTone(asyncio.DatagramProtocol):
         """All of it, in the order of sequence numbers (the tests are too short for them to wrap)."""
         return decode(b"".join(payload for _, payload in sorted(self.received)), self.payload_type)
 
+    def press(self, key: str) -> None:
+        """For a tenth of a second; its end is said three times (RFC 4733 §2.5.1.4)."""
+        event = KEYS.index(key)
+        for packet in range(1, KEY_PACKETS + 1):
+            self._pressing.append((0x80 if packet == 1 else 0, KEY.pack(event, KEY_LOUD, packet * PACKET)))
+        self._pressing.extend([(0, KEY.pack(event, KEY_END | KEY_LOUD, KEY_PACKETS * PACKET))] * 3)
+
+    async def was_pressed(self, keys: str) -> None:
+        """Wait until just these keys have been pressed at the far end."""
+        while self.keys != keys:
+            self._key_came.clear()
+            await self._key_came.wait()
+
+    def _key(self, timestamp: int, payload: bytes) -> None:
+        event, flags, _ = KEY.unpack_from(payload)
+        if flags & KEY_END and timestamp not in self._keys_at:
+            self._keys_at.add(timestamp)
+            self.keys += KEYS[event]
+            self._key_came.set()
+
     async def send(self) -> None:
         loop = asyncio.get_running_loop()
         start = loop.time()
@@ -144,6 +192,11 @@ class RtpTone(asyncio.DatagramProtocol):
             await asyncio.sleep(max(0.0, start + self._sequence * PACKET / RATE - loop.time()))
 
     def _packet(self) -> bytes:
+        if self._pressing:
+            marker, event = self._pressing.popleft()
+            if marker:
+                self._pressed_at = self._sequence * PACKET
+            return HEADER.pack(0x80, marker | EVENTS, self._sequence & 0xFFFF, self._pressed_at, 0x5157) + event
         begin = self._sequence * PACKET % len(self._words)
         header = HEADER.pack(0x80, self.payload_type, self._sequence & 0xFFFF, self._sequence * PACKET, 0x5157)
         return header + self._words[begin : begin + PACKET]

@@ -157,18 +157,41 @@ def test_two_challenges_of_the_same_moment_have_two_nonces() -> None:
     assert digest.challenges(SOURCE, 5.0) != digest.challenges(SOURCE, 5.0)
 
 
-def test_an_answer_without_qop_is_taken_once_a_nonce_and_only_where_the_policy_says_so() -> None:
-    def without_qop(digest: DigestServer) -> Request:
-        nonce = parse_nonce(challenged(digest))
-        bare = Credentials("1001", REALM, nonce, "sip:pbx.test", "", Algorithm.MD5)
-        response = expected_response(bare, Algorithm.MD5, stored()["MD5"], "REGISTER", b"")
-        value = f'Digest username="1001",realm="{REALM}",nonce="{nonce}",uri="sip:pbx.test",response="{response}"'
-        return request(headers=[("Authorization", value)])
+def without_qop(digest: DigestServer, method: str = "REGISTER", signs: str = "sip:pbx.test") -> tuple[str, str]:
+    """In the manner of RFC 2069."""
+    nonce = parse_nonce(challenged(digest))
+    bare = Credentials("1001", REALM, nonce, signs, "", Algorithm.MD5)
+    response = expected_response(bare, Algorithm.MD5, stored()["MD5"], method, b"")
+    value = f'Digest username="1001",realm="{REALM}",nonce="{nonce}",uri="{signs}",response="{response}"'
+    return "Authorization", value
 
+
+def test_an_answer_without_qop_is_taken_once_a_nonce_and_only_where_the_policy_says_so() -> None:
     lenient, strict = server(without_qop=True), server(without_qop=False)
-    signed = without_qop(lenient)
+    signed = request(headers=[without_qop(lenient)])
     assert [verdict(lenient, signed), verdict(lenient, signed)] == [Verdict.ACCEPTED, Verdict.STALE]
-    assert verdict(strict, without_qop(strict)) is Verdict.WRONG
+    assert verdict(strict, request(headers=[without_qop(strict)])) is Verdict.WRONG
+
+
+@pytest.mark.parametrize(
+    ("signs", "expected"),
+    [
+        ("sip:pbx.test;transport=UDP", Verdict.ACCEPTED),      # pyVoIP, of every call
+        ("sip:101@pbx.test", Verdict.ACCEPTED),
+        ("sip:102@pbx.test", Verdict.WRONG),
+    ],
+)
+def test_an_answer_without_qop_may_name_nobody_but_nobody_else(signs: str, expected: Verdict) -> None:
+    digest = server(without_qop=True)
+    call = request("INVITE", "sip:101@pbx.test", [without_qop(digest, "INVITE", signs)])
+    assert verdict(digest, call) is expected
+
+
+def test_an_answer_with_qop_names_whom_it_calls() -> None:
+    digest = server(without_qop=True)
+    signed = answered(digest, client(), method="INVITE", uri="sip:pbx.test")
+    call = Request("INVITE", Uri.parse("sip:101@pbx.test"), signed.headers)
+    assert verdict(digest, call) is Verdict.WRONG
 
 
 def parse_nonce(response: Response) -> str:
