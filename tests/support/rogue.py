@@ -75,7 +75,7 @@ class Rogue:
     up: set[Dialog] = field(default_factory=set)            # made by a 2xx in which nothing was wrong
     said_bye: set[Dialog] = field(default_factory=set)      # the server did, or it took ours
     acked: set[Dialog] = field(default_factory=set)         # the server sent an ACK in it
-    asked: set[str] = field(default_factory=set)            # in dialogs, with nothing wrong: branches
+    asked: dict[str, str] = field(default_factory=dict)     # in dialogs, with nothing wrong: methods by branch
     repeated: set[str] = field(default_factory=set)         # branches of what was sent again, perhaps too late
     finals: dict[str, set[int]] = field(default_factory=dict)       # what the server answered, by branch
     _said: list[bytes] = field(default_factory=list)
@@ -174,9 +174,10 @@ class Rogue:
         while self._unanswered:
             self.answer(200 if self._unanswered[0].method in ("BYE", "PRACK", "NOTIFY") else 488, b"")
 
-    def unheard(self) -> set[str]:
+    def unheard(self, *, only_invites: bool) -> set[str]:
         """What it has asked in dialogs, and got no answer to."""
-        return self.asked - self.finals.keys()
+        asked = {branch for branch, method in self.asked.items() if method == "INVITE" or not only_invites}
+        return asked - self.finals.keys()
 
     def wind_up(self) -> None:
         """End what is still there by the rules."""
@@ -309,7 +310,7 @@ class Rogue:
         call_id = talk.invite.call_id
         data = self._request(method, talk.target, local, talk.remote, call_id, talk.cseq, headers, sdp)
         if twist is None and self._endpoint is not None and method not in ("ACK", "CANCEL"):
-            self.asked.add(parse(data).via.branch or "")
+            self.asked[parse(data).via.branch or ""] = method
         self._send(data, twist)
 
     def _cancel(self, talk: Talk) -> None:
