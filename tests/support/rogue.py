@@ -123,11 +123,13 @@ class Rogue:
         if reliable and 100 < status < 200:
             talk.sent_rseq += 1
             fields += ["Require: 100rel", f"RSeq: {talk.sent_rseq}"]
-        talk.tag = f"{self.user}-{tag}" if status > 100 else talk.tag
-        talk.final = talk.final or (status if status >= 200 else 0)
+        ours = f"{self.user}-{tag}" if status > 100 else ""
+        if not talk.final:                # the dialog that counts is that of the first final response
+            talk.tag = ours or talk.tag
+            talk.final = status if status >= 200 else 0
         if 200 <= status < 300 and talk.final < 300 and twist is None and self._now() < talk.since + SURELY_OPEN:
-            self.up.add(Dialog(talk.invite.call_id, talk.tag, talk.invite.from_tag or ""))
-        self._reply(talk.invite, status, talk.tag, fields, sdp, twist)
+            self.up.add(Dialog(talk.invite.call_id, ours, talk.invite.from_tag or ""))
+        self._reply(talk.invite, status, ours, fields, sdp, twist)
 
     def answer(self, status: int, sdp: bytes, twist: Twist | None = None) -> None:
         """The oldest request in a dialog that waits."""
@@ -261,8 +263,10 @@ class Rogue:
             self.up.add(dialog)
         if self.polite:
             self._acknowledge(request, response)
-        if first and not (self.polite and response.status == 401 and self._log_in(talk, request, response)):
-            talk.final = talk.final or response.status
+        if not first or talk.final:
+            return
+        if not (self.polite and response.status == 401 and self._log_in(talk, request, response)):
+            talk.final = response.status
 
     def _log_in(self, talk: Talk, invite: Request, response: Response) -> bool:
         headers = None if self._digest is None else self._digest.authorize(invite, response)
