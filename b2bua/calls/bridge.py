@@ -79,7 +79,9 @@ class Talk:
 
     def pass_on(self, leg: Leg, event: Effect | Wish) -> None:
         end = self.end_of(leg)
-        if end is not None and not isinstance(event, Wish):
+        if end is None:                    # who comes, or has left: nobody to ask
+            leg.put_off(event)
+        elif not isinstance(event, Wish):
             _pass_on(end, self.other(end), event, self.media)
 
     def let_go_of(self, end: End) -> None:
@@ -114,6 +116,7 @@ async def join(caller: IncomingLeg, callee: OutgoingLeg, sdp: bytes, media: Medi
         if leg is caller and isinstance(event, Confirmed):
             callee.ack(media.answer(event.body, Side.CALLER))
             return event.body
+        leg.put_off(event)
 
 
 async def bridge(talk: Talk) -> Wish:

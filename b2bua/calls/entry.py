@@ -87,8 +87,6 @@ class Meanwhile:
                     referral.answered(response.status)
             case OfferReceived(request=request) if self.offers_wait:
                 leg.refuse_offer(request, 491)
-            case DialogRequest(request=request) if self._talk.end_of(leg) is None:
-                leg.respond(request, 480)
             case Ended() if leg is self._leaving.leg:
                 self._talk.let_go_of(self._talk.other(self._leaving))
             case _:

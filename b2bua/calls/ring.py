@@ -26,7 +26,7 @@ from b2bua.cdr import EndReason
 from b2bua.directory import Extension
 from b2bua.media.plane import MediaSession, SdpRefused, Side
 from b2bua.routing.dialplan import DialTrunk, Plan, RingExtensions
-from b2bua.sip.effects import Answered, DialogRequest, Effect, Ended, Flow, OfferReceived, Provisional, Rejected
+from b2bua.sip.effects import Answered, Effect, Ended, Flow, Provisional, Rejected
 from b2bua.ua.leg import IncomingLeg, Leg, OutgoingLeg, Wish
 
 if TYPE_CHECKING:
@@ -77,12 +77,9 @@ class Caller:
             self.call.note(f"early media of {branch.leg.name} left out: {refused}")
 
     def hear(self, leg: Leg, event: Effect | Wish) -> None:
-        """The caller wants to change something before anybody answered: not yet (RFC 3261 §14.2, RFC 3311 §5.2)."""
-        match event:
-            case OfferReceived(request=request) if leg is self.leg:
-                leg.refuse_offer(request, 491)
-            case DialogRequest(request=request) if leg is self.leg:
-                leg.respond(request, 480)
+        """The caller wants something before anybody answered."""
+        if leg is self.leg:
+            leg.put_off(event)
 
 
 async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Waiting) -> RingResult:
@@ -189,6 +186,8 @@ class _Round:
                         self._rejected(branch, response.status)
                     case Ended(cause=cause):
                         self._failed(branch, not_carried(cause), cause.value)
+                    case _:
+                        leg.put_off(event)
         return self._best()
 
     async def _next_event(self) -> tuple[Leg, Effect | Wish] | None:

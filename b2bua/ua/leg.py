@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Self
 
 from b2bua.sip.auth import DigestClient, Unanswerable
 from b2bua.sip.core import OutgoingInvite
-from b2bua.sip.effects import Effect, EndCause, Ended, Flow, Party, Provisional, Rejected
+from b2bua.sip.effects import (
+    DialogRequest,
+    Effect,
+    EndCause,
+    Ended,
+    Flow,
+    OfferReceived,
+    Party,
+    Provisional,
+    Rejected,
+)
 from b2bua.sip.invite_session import InviteSession
 from b2bua.sip.message import Message, Request, Response
 
@@ -165,6 +175,15 @@ class Leg:
 
     def respond(self, request: Request, status: int, headers: HeaderFields = ()) -> None:
         self.agent.perform(self.session.respond(request, status, self.agent.now(), headers=headers))
+
+    def put_off(self, event: Effect | Wish) -> None:
+        """What the peer asks for while the other side is not up yet has to wait, and it is told so at once (RFC 3261
+        §14.2, RFC 3311 §5.2): unanswered, it would be asked again and again."""
+        match event:
+            case OfferReceived(request=request):
+                self.refuse_offer(request, 491)
+            case DialogRequest(request=request):
+                self.respond(request, 480)
 
     def move(self, inbox: Inbox) -> Leg:
         """The same dialog as a leg of another call. For the call that it leaves, it has ended."""

@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from b2bua.cdr import Direction, Disposition, EndedBy, EndReason
-from tests.support.office import DID, Office, open_office
+from tests.support.office import DID, OPERATOR, SERVER, Office, open_office
 from tests.support.phone import Answers, Rejects, Rings
+from tests.support.rogue import Rogue, sdp_of
 
 IVAN = "+79161234567"
 
@@ -211,4 +212,37 @@ async def test_a_call_that_breaks_us_at_the_door_is_refused_and_leaves_nothing(
     await call.over.wait()
     assert call.status == 500
     assert office.agent.counters.faults == 1
+    await office.all_quiet()
+
+
+async def test_what_a_ringing_phone_asks_is_put_off_at_once(office: Office) -> None:
+    boris = await office.phone("102", Rings())
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.rang.wait()
+    ringing = boris.calls[0]
+    boris.do(ringing.session.request("INFO", boris.now(), body=b"x", content_type="text/plain"))
+    await asyncio.sleep(0.1)
+    assert ringing.responses == [480]
+    call.hang_up()
+    await office.record()
+    await office.all_quiet()
+
+
+async def test_what_is_asked_before_the_ack_with_the_answer_is_put_off_at_once(office: Office) -> None:
+    """The INVITE has no offer, so that the two are joined by the ACK only."""
+    boris = await office.phone("102", Answers(after=1.0))
+    office.trunk.close()
+    operator = Rogue("operator", office.network, OPERATOR, SERVER, polite=False)
+    operator.call(DID, IVAN, b"")
+    await asyncio.sleep(2)
+    operator.ask("INFO", b"")
+    boris.do(boris.calls[0].session.request("INFO", boris.now(), body=b"x", content_type="text/plain"))
+    await asyncio.sleep(0.1)
+    assert operator.unheard(only_invites=False) == set()
+    assert boris.calls[0].responses == [480]
+    operator.acknowledge(sdp_of(operator.here), 0)
+    await asyncio.sleep(60)
+    operator.ask("BYE", b"")
+    record = await office.record()
+    assert (record.disposition, record.reason, record.talk_seconds) == (Disposition.ANSWERED, EndReason.HUNG_UP, 60)
     await office.all_quiet()

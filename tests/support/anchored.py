@@ -17,6 +17,7 @@ class AnchoredPlane:
     def __init__(self) -> None:
         self.told: list[wire.Command] = []
         self._opened = 0
+        self.in_use = 0                    # sessions that are open
 
     @property
     def problem(self) -> str | None:
@@ -37,9 +38,11 @@ class AnchoredPlane:
     @asynccontextmanager
     async def _open(self, call: str) -> AsyncIterator[MediaSession]:
         self._opened += 1
+        self.in_use += 1
         port = 20_000 + 4 * self._opened
         session = AnchoredSession(call, OpenPorts(self._opened, (port, port + 2)), SETTINGS, 1000, self.told.append)
         try:
             yield session
         finally:
+            self.in_use -= 1
             session.relay_is_gone()

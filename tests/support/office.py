@@ -16,7 +16,7 @@ from b2bua.calls.standing import StandingCalls
 from b2bua.calls.switchboard import Limits, Switchboard
 from b2bua.cdr import CallId, CallRecord, ClientId
 from b2bua.crm.lookup import Lookup
-from b2bua.crm.port import Contact, CrmWrite, EntityKind, PopUp
+from b2bua.crm.port import Contact, CrmError, CrmWrite, EntityKind, PopUp
 from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Number, Trunk
 from b2bua.media.none import PassThroughPlane
 from b2bua.media.plane import MediaPlane
@@ -47,16 +47,19 @@ USERS = {"101": 77, "102": 78, "103": 79}
 
 @dataclass
 class FakeCrm:
-    """Knows some numbers; answers after `delay` seconds."""
+    """Knows some numbers; answers after `delay` seconds, with an error while it is `ill`."""
 
     contacts: dict[str, Contact] = field(default_factory=dict)
     delay: float = 0.0
+    ill: bool = False
     asked: list[str] = field(default_factory=list)
     pop_ups: list[PopUp] = field(default_factory=list)
 
     async def find_contact(self, phone: str) -> Contact | None:
         self.asked.append(phone)
         await asyncio.sleep(self.delay)
+        if self.ill:
+            raise CrmError("ill")
         return self.contacts.get(phone)
 
     async def deliver(self, write: CrmWrite, *, repeated: bool = False) -> str:
