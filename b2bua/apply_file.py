@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from b2bua.cdr import ClientId
 from b2bua.config import Network, read_toml
-from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Number, Trunk
+from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Number, Strategy, Trunk
 from b2bua.faults import ConfigurationFaults, Fault, Location, did_you_mean, dotted, faults_of_validation
 from b2bua.numbers import NumberFormat, normalise
 from b2bua.sip.auth import ha1
@@ -129,15 +129,20 @@ class ExtensionEntry(Entry):
 class GroupEntry(Entry):
     number: Short = Field(description="what colleagues dial: digits, * and #, at most 12")
     members: tuple[Short, ...] = Field(min_length=1, max_length=50,
-        description="numbers of extensions; they ring together")
+        description="numbers of extensions, in their order")
     name: Text = Field(default="", description="of the group, for people")
+    strategy: Strategy = Field(default=Strategy.TOGETHER,
+        description="who rings first: together, in-turn, round, longest-idle; see below")
+    member_seconds: int = Field(default=15, ge=1, le=300,
+        description="how long each member rings, unless they ring together")
 
 
 class NumberEntry(Entry):
     number: Text = Field(min_length=1, description="the outside number, with + and country")
     destination: Short = Field(description="number of an extension or a group")
     trunk: Word | None = Field(default=None, description="only calls from this trunk; default: from any")
-    ring_seconds: int = Field(default=30, ge=1, le=300, description="how long the destination rings")
+    ring_seconds: int = Field(default=30, ge=1, le=300,
+        description="how long the destination rings; each member of a group that rings in turn has its own time")
 
 
 class ClientEntry(Entry):
@@ -286,7 +291,8 @@ def _directory(entries: Iterable[ClientEntry], realm: str) -> Directory:
                               entry.country, _caller_id(entry.caller_id, entry.country)))
         trunks += [_trunk(client, trunk, entry.country) for trunk in entry.trunk]
         extensions += [_extension(client, one, login_of(entry, one), realm, entry.country) for one in entry.extension]
-        groups += [Group(client, group.number, group.members, group.name) for group in entry.group]
+        groups += [Group(client, one.number, one.members, one.name, one.strategy, one.member_seconds)
+                   for one in entry.group]
         numbers += [Number(client, normalise(one.number, entry.country), one.destination, one.trunk, one.ring_seconds)
                     for one in entry.number]
     return Directory(tuple(clients), tuple(extensions), tuple(trunks), tuple(groups), tuple(numbers))
@@ -389,6 +395,10 @@ class _Review:
                                 f"Extensions of {client.id!r}: {_listed(known)}.")
             if len(set(group.members)) < len(group.members):
                 self._fault((*at, "group", index, "members"), "a member is named twice", "Name each one once.")
+            if "member_seconds" in group.model_fields_set and group.strategy is Strategy.TOGETHER:
+                self._fault((*at, "group", index, "member_seconds"),
+                            f"the members of {group.number} ring together, so no one has a time of their own",
+                            'Take it out, or choose another `strategy`, as "in-turn".')
 
     def _numbers(self, client: ClientEntry, at: Location) -> None:
         targets = {one.number for one in client.extension} | {one.number for one in client.group}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from functools import cached_property
 
 from b2bua.cdr import ClientId
@@ -73,12 +74,23 @@ class Trunk:
 OWN_RULES = ("number_format", "caller_format", "identity", "from_shows", "trusts")
 
 
+class Strategy(Enum):
+    """In what order the members of a group ring."""
+
+    TOGETHER = "together"
+    IN_TURN = "in-turn"                      # one after another, as they stand
+    ROUND = "round"                          # the same, and each call begins with the next member
+    LONGEST_IDLE = "longest-idle"            # the same, and who has been without a call longest is the first
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     client: ClientId
     number: str
-    members: tuple[str, ...]                 # extension numbers, rung together
+    members: tuple[str, ...]                 # extension numbers
     name: str = ""
+    strategy: Strategy = Strategy.TOGETHER
+    member_seconds: int = 15                 # how long each rings, unless they ring together
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,7 +197,7 @@ class Entry:
         talk.call.handed_to(newcomer.extension)
         who = f"{talk.number_of(leaving)} has handed {talk.number_of(self._remaining)}"
         talk.call.note(f"{who} over to {newcomer.leg.name}")
-        self._pbx.handed_over(talk)
+        self._pbx.handed_over(talk, leaving.extension, newcomer.extension)
         if referral is None:
             leaving.leg.hang_up()                       # RFC 3891 §3: the dialog that was replaced is ended
             return

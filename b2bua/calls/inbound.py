@@ -20,5 +20,6 @@ async def inbound_call(
     """Ask the CRM who calls, ring who should answer, connect, report."""
     async with to_its_end(pbx, call, caller), pbx.media.open(call.id) as media, caller, while_up(caller) as set_up:
         call.contact = await pbx.find_contact(call)           # patient for 1.5 s, then None
-        plan = plan_inbound(directory, call.client, did, call.contact, pbx.reachable)
+        plan = plan_inbound(directory, call.client, did, call.contact, pbx.reachable, pbx.turns.now)
+        pbx.turns.take(call.client, plan)
         await connect(pbx, call, caller, plan, media, set_up)

@@ -27,6 +27,7 @@ from b2bua.calls.recordings import Recordings
 from b2bua.calls.report import report
 from b2bua.calls.standing import StandingCalls
 from b2bua.calls.transfer import Named, may_replace
+from b2bua.calls.turns import GroupTurns
 from b2bua.cdr import CallId, CallRecord, ClientId, Direction, EndReason
 from b2bua.control import LiveCall, RegisteredPhone, TrunkState
 from b2bua.crm.lookup import Lookup
@@ -126,6 +127,7 @@ class Switchboard:
         self.directory = directory
         self.dialler = dialler
         self.media = media
+        self.turns = GroupTurns()
         self.counters = CallCounters(Counter(), Counter())
         self.hanging_up = False
         self._agent = agent
@@ -452,18 +454,23 @@ class Switchboard:
         client = self.directory.client.get(extension.client)
         if client is None:                 # a call in progress may outlive its client
             return NoRoute(403, EndReason.NOT_ALLOWED, f"{extension.client} was taken out of the directory")
-        return plan_from_extension(
-            self.directory, extension, dialled, client.country, self.dialler.reachable, self._trunks.choice
+        reachable, choice = self.dialler.reachable, self._trunks.choice
+        plan = plan_from_extension(
+            self.directory, extension, dialled, client.country, reachable, choice, self.turns.now
         )
+        self.turns.take(extension.client, plan)
+        return plan
 
     @contextmanager
     def talking(self, talk: Talk) -> Iterator[None]:
-        """So long, Replaces may name its dialogs."""
+        """So long, Replaces may name its dialogs, and the two are in a conversation."""
         self._talks[talk.inbox] = talk
+        self.turns.talks((talk.caller.extension, talk.callee.extension))
         try:
             yield
         finally:
             del self._talks[talk.inbox]
+            self.turns.left((talk.caller.extension, talk.callee.extension), self._agent.now())
 
     def dialog_named(self, replaces: Replaces) -> Named | int:
         """The dialog with those tags, as the phone at its other end writes them; else the status of RFC 3891 §3."""
@@ -476,8 +483,10 @@ class Switchboard:
         live = next((live for live in self._live.values() if live.inbox is leg.inbox), None)
         return 481 if live is None else Named(leg, live.call, self._talks.get(leg.inbox))
 
-    def handed_over(self, talk: Talk) -> None:
+    def handed_over(self, talk: Talk, leaving: Extension | None, newcomer: Extension | None) -> None:
         """Others talk: these are the legs that would be left behind by a crash."""
+        self.turns.talks((newcomer,))
+        self.turns.left((leaving,), self._agent.now())
         self._standing.up(talk.call, talk.caller.leg, talk.callee.leg)
 
     def see_off(self, goodbye: Coroutine[object, object, None]) -> None:
@@ -537,6 +546,7 @@ class Switchboard:
         """Swap the snapshot; calls in progress keep theirs."""
         directory, _ = await self._books.load()
         self.directory = directory
+        self.turns.use(directory)
         self._registrar.use(directory)
         self._trunks.use(directory)
         await self._crm.use(directory)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from b2bua import numbers
 from b2bua.cdr import ClientId, EndReason
 from b2bua.crm.port import Contact
-from b2bua.directory import Client, Directory, Extension, Number, Trunk
+from b2bua.directory import Client, Directory, Extension, Group, Number, Strategy, Trunk
 from b2bua.numbers import NumberFormat
+from b2bua.routing.groups import Turns, in_order
 from b2bua.routing.trunk_choice import TrunkChoice
 
 RING_SECONDS = 30                          # an internal call, or a group called from inside
@@ -47,6 +48,7 @@ class Plan:
 
     steps: tuple[Step, ...]
     notes: tuple[str, ...] = ()
+    rounds: tuple[tuple[str, str], ...] = ()   # groups that ring by round, and with whom each begins in this call
 
     @property
     def outside(self) -> bool:
@@ -80,7 +82,12 @@ def why_no_did(directory: Directory, trunk: Trunk, spellings: Sequence[str]) -> 
 
 
 def plan_inbound(
-    directory: Directory, client: ClientId, did: Number, contact: Contact | None, reachable: Reachable
+    directory: Directory,
+    client: ClientId,
+    did: Number,
+    contact: Contact | None,
+    reachable: Reachable,
+    turns: Turns = Turns(),
 ) -> Plan | NoRoute:
     """A call from outside to one of the client's numbers: the responsible person first (F5), then its destination."""
     steps: list[RingExtensions] = []
@@ -92,23 +99,31 @@ def plan_inbound(
             steps.append(personal)
         else:
             notes.append(personal)
-    normal = _destination(directory, client, did.destination, did.ring_seconds, reachable, f"{did.number} goes to")
+    why = f"{did.number} goes to"
+    normal = _destination(directory, client, did.destination, did.ring_seconds, reachable, turns, why)
     if isinstance(normal, NoRoute):
         notes.append(normal.why)
         return Plan(tuple(steps), tuple(notes)) if steps else NoRoute(normal.status, normal.reason, "; ".join(notes))
-    if not steps or normal.extensions != steps[0].extensions:
-        steps.append(normal)
-    return Plan(tuple(steps), tuple(notes))
+    rung = [step.extensions for step in steps]             # whoever has just been rung alone is not rung again
+    steps += [step for step in normal.steps if step.extensions not in rung]
+    return Plan(tuple(steps), tuple(notes), normal.rounds)
 
 
 def plan_from_extension(
-    directory: Directory, caller: Extension, dialled: str, country: str, reachable: Reachable, choice: TrunkChoice
+    directory: Directory,
+    caller: Extension,
+    dialled: str,
+    country: str,
+    reachable: Reachable,
+    choice: TrunkChoice,
+    turns: Turns = Turns(),
 ) -> Plan | NoRoute:
     """A phone dials: another extension, a group, or the world through the client's trunks."""
     here = (caller.client, dialled)
     if here in directory.extension or here in directory.group:
-        inside = _destination(directory, caller.client, dialled, RING_SECONDS, reachable, f"{caller.number} dialled")
-        return inside if isinstance(inside, NoRoute) else Plan((inside,))
+        why = f"{caller.number} dialled"
+        inside = _destination(directory, caller.client, dialled, RING_SECONDS, reachable, turns, why)
+        return inside if isinstance(inside, NoRoute) else Plan(inside.steps, rounds=inside.rounds)
     if not _diallable(dialled):
         return NoRoute(404, EndReason.NOT_ALLOWED, f"{dialled} is neither an extension, a group nor an outside number")
     return plan_outside(directory, caller, dialled, country, choice)
@@ -151,18 +166,42 @@ def _responsible(
     return RingExtensions((extension,), seconds, f"{extension.number} is responsible for {contact.name}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Inside:
+    steps: tuple[RingExtensions, ...]
+    rounds: tuple[tuple[str, str], ...] = ()
+
+
 def _destination(
-    directory: Directory, client: ClientId, target: str, seconds: float, reachable: Reachable, why: str
-) -> RingExtensions | NoRoute:
+    directory: Directory, client: ClientId, target: str, seconds: float, reachable: Reachable, turns: Turns, why: str
+) -> _Inside | NoRoute:
     group = directory.group.get((client, target))
     members = group.members if group is not None else (target,)
     known = [directory.extension[client, member] for member in members if (client, member) in directory.extension]
     ringable = tuple(extension for extension in known if reachable(extension))
+    if ringable and group is not None and group.strategy is not Strategy.TOGETHER:
+        return _one_by_one(group, in_order(group, ringable, turns), why)
     if ringable:
-        return RingExtensions(ringable, seconds, f"{why} {target}")
+        return _Inside((RingExtensions(ringable, seconds, f"{why} {target}"),))
     if known:
         return NoRoute(480, EndReason.NOTHING_TO_RING, f"{why} {target}, where no phone is registered")
     return NoRoute(404, EndReason.NOTHING_TO_RING, f"{why} {target}, which does not exist")
+
+
+_ORDERS = {
+    Strategy.IN_TURN: "its members in turn",
+    Strategy.ROUND: "its members by round",
+    Strategy.LONGEST_IDLE: "its members, who has been without a call longest first",
+}
+
+
+def _one_by_one(group: Group, members: tuple[Extension, ...], why: str) -> _Inside:
+    first, *others = members
+    begins = f"{why} {group.number}, {_ORDERS[group.strategy]}: {first.number}"
+    steps = [RingExtensions((first,), group.member_seconds, begins)]
+    steps += [RingExtensions((one,), group.member_seconds, f"{group.number}: {one.number} is next") for one in others]
+    rounds = ((group.number, first.number),) if group.strategy is Strategy.ROUND else ()
+    return _Inside(tuple(steps), rounds)
 
 
 def _diallable(dialled: str) -> bool:

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Table, and_, delete, insert, select, updat
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from b2bua.cdr import ClientId
-from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Number, Trunk
+from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Number, Strategy, Trunk
 from b2bua.numbers import NumberFormat
 from b2bua.store.engine import Database, StoreUnavailable, whole
 from b2bua.store.schema import (
@@ -74,7 +74,7 @@ class DirectoryStore:
             clients=tuple(_client(row, accounts.get(row["id"])) for row in rows["clients"]),
             extensions=tuple(_extension(row) for row in rows["extensions"]),
             trunks=tuple(_trunk(row) for row in rows["trunks"]),
-            groups=tuple(Group(**{**row, "members": tuple(json.loads(row["members"]))}) for row in rows["groups"]),
+            groups=tuple(_group(row) for row in rows["groups"]),
             numbers=tuple(Number(**row) for row in rows["numbers"]),
         ), generation
 
@@ -148,7 +148,8 @@ def _rows_of(directory: Directory) -> dict[Table, dict[Key, dict[str, Any]]]:
         trunks: [_trunk_row(trunk) for trunk in directory.trunks],
         extensions: [{**_fields(extension), "ha1": json.dumps(dict(extension.ha1))}
                      for extension in directory.extensions],
-        groups: [{**_fields(group), "members": json.dumps(group.members)} for group in directory.groups],
+        groups: [{**_fields(group), "members": json.dumps(group.members), "strategy": group.strategy.value}
+                 for group in directory.groups],
         numbers: [_fields(number) for number in directory.numbers],
     }
     return {table: {tuple(row[column.name] for column in table.primary_key.columns): row for row in found}
@@ -165,6 +166,10 @@ def _client(row: dict[str, Any], account: dict[str, Any] | None) -> Client:
 
 def _extension(row: dict[str, Any]) -> Extension:
     return Extension(**{**row, "client": ClientId(row["client"]), "ha1": json.loads(row["ha1"])})
+
+
+def _group(row: dict[str, Any]) -> Group:
+    return Group(**{**row, "members": tuple(json.loads(row["members"])), "strategy": Strategy(row["strategy"])})
 
 
 def _trunk(row: dict[str, Any]) -> Trunk:

@@ -223,6 +223,8 @@ groups = Table(
     Column("number", Text, primary_key=True),
     Column("members", Text, nullable=False),               # JSON list
     Column("name", Text, nullable=False),
+    Column("strategy", Text, nullable=False),
+    Column("member_seconds", Integer, nullable=False),
 )
 
 numbers = Table(

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from b2bua.cdr import CallId, ClientId
-from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Number, Trunk
+from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Number, Strategy, Trunk
 from b2bua.numbers import NumberFormat
 from b2bua.store import directory as directory_store
 from b2bua.store.bindings import SavedBinding
@@ -31,7 +31,9 @@ TRUNK = Trunk(ACME, "operator", "sip.example.org", networks=(ipaddress.ip_networ
 RULED = replace(TRUNK, name="ruled", priority=2, weight=5, prefixes=("+7495", "112"), profile="rpid",
                 number_format=NumberFormat.NATIONAL, caller_format=NumberFormat.PLAIN, identity=Identity.ASSERTED,
                 from_shows=FromShows.NUMBER, trusts=(CallerSource.FROM, CallerSource.ASSERTED))
-FULL = Directory((CLIENT,), EXTENSIONS, (TRUNK, RULED), (Group(ACME, "600", ("101", "102"), "Sales"),),
+FULL = Directory((CLIENT,), EXTENSIONS, (TRUNK, RULED),
+                 (Group(ACME, "600", ("101", "102"), "Sales"),
+                  Group(ACME, "601", ("101",), "", Strategy.LONGEST_IDLE, 20)),
                  (Number(ACME, "+74957654321", "600", "operator", 20),))
 
 

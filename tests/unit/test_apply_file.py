@@ -9,7 +9,7 @@ import pytest
 
 from b2bua.apply_file import Change, difference, merged, read_directory
 from b2bua.cdr import ClientId
-from b2bua.directory import Client, Directory, Extension
+from b2bua.directory import Client, Directory, Extension, Strategy
 from b2bua.faults import ConfigurationFaults
 from b2bua.numbers import NumberFormat
 from b2bua.sip.auth import ha1
@@ -181,6 +181,17 @@ def test_what_is_wrong_with_a_trunks_rules_is_said_with_its_remedy(tmp_path: Pat
         "line 13: client[0].trunk[0].caller_id: 'a, b' is no telephone number",
         "line 14: client[0].trunk[0].trusts: a header is named twice",
     ]
+
+
+def test_a_group_has_a_strategy_and_times_that_go_with_it(tmp_path: Path) -> None:
+    members = 'members = ["101", "102"]\n'
+    group = read(tmp_path, GOOD.replace(members, members + 'strategy = "round"\nmember_seconds = 9\n')).groups[0]
+    assert (group.strategy, group.member_seconds) == (Strategy.ROUND, 9)
+    assert faults(tmp_path, GOOD.replace(members, members + "member_seconds = 9\n")) == [
+        "line 23: client[0].group[0].member_seconds: the members of 600 ring together, so no one has a time of their "
+        'own. Take it out, or choose another `strategy`, as "in-turn".']
+    assert faults(tmp_path, GOOD.replace(members, members + 'strategy = "rnd"\n'))[0].startswith(
+        "line 23: client[0].group[0].strategy: this value is not known. Use 'together', 'in-turn', 'round' or ")
 
 
 def test_a_login_of_another_client_is_refused_by_name(tmp_path: Path) -> None:

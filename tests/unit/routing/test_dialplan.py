@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from random import Random
 
 import pytest
 
 from b2bua.cdr import EndReason
 from b2bua.crm.port import Contact, EntityKind
-from b2bua.directory import Directory, Extension
+from b2bua.directory import Directory, Extension, Strategy
 from b2bua.routing.dialplan import DialTrunk, NoRoute, Plan, RingExtensions, find_did, plan_from_extension, plan_inbound
+from b2bua.routing.groups import Turns
 from b2bua.routing.trunk_choice import TrunkChoice
 from tests.support.office import ACME, DID, directory
 
@@ -65,6 +67,52 @@ def test_a_number_that_goes_to_a_group_rings_whoever_is_there() -> None:
     number = replace(NUMBER, destination="600")
     assert rung(plan_inbound(OFFICE, ACME, number, None, everybody)) == [["102", "103"]]
     assert rung(plan_inbound(OFFICE, ACME, number, None, lambda e: e.number == "103")) == [["103"]]
+
+
+def grouped(strategy: Strategy) -> Directory:
+    group = replace(OFFICE.groups[0], members=("102", "103", "101"), strategy=strategy, member_seconds=7)
+    return replace(OFFICE, groups=(group,), numbers=(replace(NUMBER, destination="600"),))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "turns", "there", "expected"),
+    [
+        (Strategy.TOGETHER, Turns(), "all", [["102", "103", "101"]]),
+        (Strategy.IN_TURN, Turns(), "all", [["102"], ["103"], ["101"]]),
+        (Strategy.IN_TURN, Turns(begun={(ACME, "600"): "102"}), "101 102", [["102"], ["101"]]),
+        (Strategy.ROUND, Turns(), "all", [["102"], ["103"], ["101"]]),
+        (Strategy.ROUND, Turns(begun={(ACME, "600"): "102"}), "all", [["103"], ["101"], ["102"]]),
+        (Strategy.ROUND, Turns(begun={(ACME, "600"): "101"}), "all", [["102"], ["103"], ["101"]]),
+        (Strategy.ROUND, Turns(begun={(ACME, "600"): "102"}), "101 102", [["101"], ["102"]]),
+        (Strategy.ROUND, Turns(begun={(ACME, "600"): "gone"}), "all", [["102"], ["103"], ["101"]]),
+        (Strategy.LONGEST_IDLE, Turns(), "all", [["102"], ["103"], ["101"]]),
+        (Strategy.LONGEST_IDLE, Turns(idle_since={(ACME, "102"): 9.0, (ACME, "103"): 5.0}), "all",
+         [["101"], ["103"], ["102"]]),
+        (Strategy.LONGEST_IDLE, Turns(idle_since={(ACME, "102"): inf, (ACME, "103"): 5.0}), "102 103",
+         [["103"], ["102"]]),
+    ],
+)
+def test_a_group_rings_as_its_strategy_says(
+    strategy: Strategy, turns: Turns, there: str, expected: list[list[str]]
+) -> None:
+    office = grouped(strategy)
+    plan = plan_inbound(office, ACME, office.numbers[0], None, lambda e: there == "all" or e.number in there, turns)
+    assert rung(plan) == expected
+    assert isinstance(plan, Plan)
+    assert {step.seconds for step in plan.steps} == {20 if strategy is Strategy.TOGETHER else 7}
+    assert plan.rounds == ((("600", expected[0][0]),) if strategy is Strategy.ROUND else ())
+
+
+def test_who_has_rung_as_the_responsible_person_is_passed_over_when_the_group_rings_in_turn() -> None:
+    office = grouped(Strategy.IN_TURN)
+    plan = plan_inbound(office, ACME, office.numbers[0], ivan(79), everybody)
+    assert rung(plan) == [["103"], ["102"], ["101"]]
+    assert isinstance(plan, Plan)
+    assert [step.why for step in plan.steps] == [
+        "103 is responsible for Иван",
+        f"{DID} goes to 600, its members in turn: 102",
+        "600: 101 is next",
+    ]
 
 
 def test_nobody_to_ring_says_why_with_everything_that_was_passed_over() -> None:
