@@ -14,9 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from b2bua.cdr import ClientId
 from b2bua.config import Network, read_toml
-from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Number, Strategy, Trunk
+from b2bua.directory import Cause, Client, CrmAccount, Directory, Extension, Group, Number, Strategy, Trunk
 from b2bua.faults import ConfigurationFaults, Fault, Location, did_you_mean, dotted, faults_of_validation
 from b2bua.numbers import NumberFormat, normalise
+from b2bua.routing.overflow import all_from, circles
 from b2bua.sip.auth import ha1
 from b2bua.store.directory import DirectoryChanged, DirectoryStore
 from b2bua.toml_lines import LocatedToml
@@ -117,6 +118,12 @@ class ExtensionEntry(Entry):
     caller_id: CallerNumber = Field(default="",
         description="number that its outgoing calls show; default: the trunk's, else the client's")
     hide_caller_id: bool = Field(default=False, description="outgoing calls withhold the number (CLIR)")
+    ring_seconds: int = Field(default=30, ge=1, le=300,
+        description="how long it rings when a colleague dials it, or a call goes on to it")
+    on_no_answer: Short | None = Field(default=None,
+        description="extension or group where a call goes on that nobody answered")
+    on_busy: Short | None = Field(default=None, description="the same when it is busy, or declines")
+    on_unregistered: Short | None = Field(default=None, description="the same when no phone of it can be reached")
 
     @field_validator("password")
     @classmethod
@@ -135,6 +142,12 @@ class GroupEntry(Entry):
         description="who rings first: together, in-turn, round, longest-idle; see below")
     member_seconds: int = Field(default=15, ge=1, le=300,
         description="how long each member rings, unless they ring together")
+    ring_seconds: int = Field(default=30, ge=1, le=300,
+        description="together: how long it rings when a colleague dials it, or a call goes on to it")
+    on_no_answer: Short | None = Field(default=None,
+        description="extension or group where a call goes on that nobody answered")
+    on_busy: Short | None = Field(default=None, description="the same when it is busy, or declines")
+    on_unregistered: Short | None = Field(default=None, description="the same when no phone of it can be reached")
 
 
 class NumberEntry(Entry):
@@ -143,6 +156,10 @@ class NumberEntry(Entry):
     trunk: Word | None = Field(default=None, description="only calls from this trunk; default: from any")
     ring_seconds: int = Field(default=30, ge=1, le=300,
         description="how long the destination rings; each member of a group that rings in turn has its own time")
+    on_no_answer: Short | None = Field(default=None,
+        description="extension or group where a call goes on that nobody answered; default: as the destination has it")
+    on_busy: Short | None = Field(default=None, description="the same when it is busy, or declines")
+    on_unregistered: Short | None = Field(default=None, description="the same when no phone of it can be reached")
 
 
 class ClientEntry(Entry):
@@ -291,10 +308,10 @@ def _directory(entries: Iterable[ClientEntry], realm: str) -> Directory:
                               entry.country, _caller_id(entry.caller_id, entry.country)))
         trunks += [_trunk(client, trunk, entry.country) for trunk in entry.trunk]
         extensions += [_extension(client, one, login_of(entry, one), realm, entry.country) for one in entry.extension]
-        groups += [Group(client, one.number, one.members, one.name, one.strategy, one.member_seconds)
-                   for one in entry.group]
-        numbers += [Number(client, normalise(one.number, entry.country), one.destination, one.trunk, one.ring_seconds)
-                    for one in entry.number]
+        groups += [Group(client, one.number, one.members, one.name, one.strategy, one.member_seconds, one.ring_seconds,
+                         one.on_no_answer, one.on_busy, one.on_unregistered) for one in entry.group]
+        numbers += [Number(client, normalise(one.number, entry.country), one.destination, one.trunk, one.ring_seconds,
+                           one.on_no_answer, one.on_busy, one.on_unregistered) for one in entry.number]
     return Directory(tuple(clients), tuple(extensions), tuple(trunks), tuple(groups), tuple(numbers))
 
 
@@ -322,7 +339,8 @@ def _extension(client: ClientId, entry: ExtensionEntry, login: str, realm: str, 
     hashes = {} if entry.password is None else {
         algorithm: ha1(algorithm, login, realm, entry.password.get_secret_value()) for algorithm in ("MD5", "SHA-256")}
     return Extension(client, entry.number, login, hashes, entry.name, entry.crm_user, entry.address, entry.ascii_only,
-                     entry.max_contacts, _caller_id(entry.caller_id, country), entry.hide_caller_id)
+                     entry.max_contacts, _caller_id(entry.caller_id, country), entry.hide_caller_id, entry.ring_seconds,
+                     entry.on_no_answer, entry.on_busy, entry.on_unregistered)
 
 
 @dataclass(slots=True)
@@ -354,6 +372,7 @@ class _Review:
             self._extension(entry, extension, (*at, "extension", index))
         self._groups(entry, at)
         self._numbers(entry, at)
+        self._overflow(entry, at)
 
     def _caller_id(self, number: str, country: str, at: Location) -> None:
         if number and not _TELEPHONE.fullmatch(normalise(number, country)):
@@ -399,6 +418,10 @@ class _Review:
                 self._fault((*at, "group", index, "member_seconds"),
                             f"the members of {group.number} ring together, so no one has a time of their own",
                             'Take it out, or choose another `strategy`, as "in-turn".')
+            if "ring_seconds" in group.model_fields_set and group.strategy is not Strategy.TOGETHER:
+                self._fault((*at, "group", index, "ring_seconds"),
+                            f"the members of {group.number} ring one after another, each for `member_seconds`",
+                            'Take it out, or say `strategy = "together"`.')
 
     def _numbers(self, client: ClientEntry, at: Location) -> None:
         targets = {one.number for one in client.extension} | {one.number for one in client.group}
@@ -415,6 +438,27 @@ class _Review:
                 self._fault((*place, "number"), f"{number.number!r} is no telephone number",
                             "Write it as the operator sends it, best with + and country.")
 
+    def _overflow(self, client: ClientEntry, at: Location) -> None:
+        """Each target is there, and from none of them a call comes back to where it has been."""
+        inside: dict[str, tuple[ExtensionEntry | GroupEntry, Location]] = {}
+        inside |= {one.number: (one, (*at, "extension", index)) for index, one in enumerate(client.extension)}
+        inside |= {one.number: (one, (*at, "group", index)) for index, one in enumerate(client.group)}
+        numbers = [(one, (*at, "number", index)) for index, one in enumerate(client.number)]
+        for one, place in (*inside.values(), *numbers):
+            for cause, target in _onward(one).items():
+                if target not in inside:
+                    self._fault((*place, cause.value), f"there is no extension or group {target}",
+                                f"Known in {client.id!r}: {_listed(set(inside))}.")
+        ways = {number: _onward(one) for number, (one, _) in inside.items()}
+        for begin, cause, way in circles(ways):
+            self._fault((*inside[begin][1], cause.value), f"calls would go in a circle: {', '.join(way)}",
+                        "Take one of these out, or have it lead to somebody else.")
+        for number, place in numbers:
+            for cause, target in _onward(number).items():
+                if number.destination in all_from(ways, target):
+                    self._fault((*place, cause.value), f"from {target} calls would come back to {number.destination}",
+                                "Have one of the two lead to somebody else.")
+
     def _unique(self, what: str, found: Iterable[tuple[str, Location]]) -> None:
         seen: dict[str, Location] = {}
         for name, at in found:
@@ -429,6 +473,10 @@ class _Review:
 
     def _fault(self, at: Location, problem: str, remedy: str) -> None:
         self.faults.append(Fault(self.toml.line(at), dotted(at), problem, remedy))
+
+
+def _onward(one: ExtensionEntry | GroupEntry | NumberEntry) -> dict[Cause, str]:
+    return {cause: target for cause in Cause if (target := getattr(one, cause.value)) is not None}
 
 
 def _listed(names: set[str]) -> str:

@@ -33,6 +33,14 @@ class Extension:
     max_contacts: int = 5
     caller_id: str = ""                      # outgoing calls show this number; "" shows the trunk's, else the client's
     hide_caller_id: bool = False             # outgoing calls withhold it (RFC 3323)
+    ring_seconds: int = 30                   # called from inside, or when a call has come on to it
+    on_no_answer: str | None = None          # extension or group where a call goes on
+    on_busy: str | None = None
+    on_unregistered: str | None = None
+
+    @property
+    def overflow(self) -> Mapping[Cause, str]:
+        return _overflow(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,14 @@ class Trunk:
 OWN_RULES = ("number_format", "caller_format", "identity", "from_shows", "trusts")
 
 
+class Cause(Enum):
+    """Why a call goes on from a destination; the value is its setting."""
+
+    NO_ANSWER = "on_no_answer"
+    BUSY = "on_busy"                         # or declined
+    UNREGISTERED = "on_unregistered"         # or out of reach
+
+
 class Strategy(Enum):
     """In what order the members of a group ring."""
 
@@ -91,6 +107,14 @@ class Group:
     name: str = ""
     strategy: Strategy = Strategy.TOGETHER
     member_seconds: int = 15                 # how long each rings, unless they ring together
+    ring_seconds: int = 30                   # together; called from inside, or when a call has come on to it
+    on_no_answer: str | None = None          # extension or group where a call goes on
+    on_busy: str | None = None
+    on_unregistered: str | None = None
+
+    @property
+    def overflow(self) -> Mapping[Cause, str]:
+        return _overflow(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +126,17 @@ class Number:
     destination: str                         # extension or group number
     trunk: str | None = None                 # only from this trunk
     ring_seconds: int = 30
+    on_no_answer: str | None = None          # these stand before the destination's own
+    on_busy: str | None = None
+    on_unregistered: str | None = None
+
+    @property
+    def overflow(self) -> Mapping[Cause, str]:
+        return _overflow(self)
+
+
+def _overflow(of: Extension | Group | Number) -> Mapping[Cause, str]:
+    return {cause: target for cause in Cause if (target := getattr(of, cause.value)) is not None}
 
 
 @dataclass(frozen=True, slots=True)

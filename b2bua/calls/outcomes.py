@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from b2bua.cdr import Disposition, EndedBy, EndReason
-from b2bua.directory import Extension
+from b2bua.directory import Cause, Extension
 from b2bua.sip.effects import EndCause, Party
 from b2bua.ua.leg import LegEnd, OutgoingLeg
 
@@ -97,6 +97,14 @@ def nobody_answered() -> Unanswered:
 def best_of(results: Iterable[Unanswered]) -> Unanswered:
     """RFC 3261 §16.7 step 6: 6xx before all, then the lowest class; a busy phone tells more than a silent one."""
     return min(results, key=_rank, default=Unanswered(Disposition.UNREACHABLE, EndReason.NOTHING_TO_RING, NO_ANSWER))
+
+
+def cause_of(results: Iterable[Unanswered]) -> Cause:
+    """Of one destination: who has rung in vain outweighs who is busy, and that whoever could not be reached."""
+    found = {result.disposition for result in results}
+    if Disposition.NO_ANSWER in found:
+        return Cause.NO_ANSWER
+    return Cause.BUSY if found & {Disposition.BUSY, Disposition.DECLINED} else Cause.UNREGISTERED
 
 
 def _rank(result: Unanswered) -> tuple[int, int]:

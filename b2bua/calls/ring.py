@@ -16,6 +16,7 @@ from b2bua.calls.outcomes import (
     RingResult,
     Unanswered,
     best_of,
+    cause_of,
     no_response,
     no_way,
     nobody_answered,
@@ -86,10 +87,13 @@ class Caller:
 
 
 async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Waiting) -> RingResult:
-    """Each step in turn; the best failure of all when nobody answered."""
+    """Each step in turn; the best failure of the last destination when nobody answered."""
     call = invitation.call
     failures: list[Unanswered] = []
-    for step in plan.steps:
+    next_ = 0
+    for index, step in enumerate(plan.steps):
+        if index < next_:
+            continue
         call.note(step.why)
         match step:
             case RingExtensions():
@@ -102,6 +106,14 @@ async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Wa
         call.note(f"{result.disposition.value} ({result.status})")
         if isinstance(step, DialTrunk) and result.elsewhere is Elsewhere.NO:
             break
+        if index in plan.ends:
+            onward = plan.onward(index, cause_of(failures))
+            if onward is not None:
+                call.note(onward.why)
+            if onward is None or onward.to is None:
+                break
+            next_ = onward.to
+            failures.clear()
     return best_of(failures)
 
 

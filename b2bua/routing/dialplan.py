@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from b2bua import numbers
 from b2bua.cdr import ClientId, EndReason
 from b2bua.crm.port import Contact
-from b2bua.directory import Client, Directory, Extension, Group, Number, Strategy, Trunk
+from b2bua.directory import Cause, Client, Directory, Extension, Group, Number, Strategy, Trunk
 from b2bua.numbers import NumberFormat
 from b2bua.routing.groups import Turns, in_order
+from b2bua.routing.overflow import all_from
 from b2bua.routing.trunk_choice import TrunkChoice
 
-RING_SECONDS = 30                          # an internal call, or a group called from inside
+RING_SECONDS = 30                          # an extension that a failed transfer comes back to
 TRUNK_SECONDS = 120                        # an outgoing call: the network gives up earlier
 
 Reachable = Callable[[Extension], bool]    # has a phone registered, or a fixed address
@@ -43,12 +45,30 @@ Step = RingExtensions | DialTrunk
 
 
 @dataclass(frozen=True, slots=True)
+class GoesOn:
+    """When nobody took the call where `after` is the last step: to a later step, or (None) nowhere; and why."""
+
+    after: int
+    cause: Cause
+    to: int | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps tried one after another until somebody answers, and what was passed over on the way."""
+    """Steps tried one after another until somebody answers, and what was passed over on the way.
+
+    Several destinations may stand in it. From the last step of each (`ends`) a call goes on as `goes_on` says, or ends.
+    """
 
     steps: tuple[Step, ...]
     notes: tuple[str, ...] = ()
+    ends: tuple[int, ...] = ()
+    goes_on: tuple[GoesOn, ...] = ()
     rounds: tuple[tuple[str, str], ...] = ()   # groups that ring by round, and with whom each begins in this call
+
+    def onward(self, after: int, cause: Cause) -> GoesOn | None:
+        return next((one for one in self.goes_on if one.after == after and one.cause is cause), None)
 
     @property
     def outside(self) -> bool:
@@ -99,14 +119,12 @@ def plan_inbound(
             steps.append(personal)
         else:
             notes.append(personal)
-    why = f"{did.number} goes to"
-    normal = _destination(directory, client, did.destination, did.ring_seconds, reachable, turns, why)
-    if isinstance(normal, NoRoute):
-        notes.append(normal.why)
-        return Plan(tuple(steps), tuple(notes)) if steps else NoRoute(normal.status, normal.reason, "; ".join(notes))
-    rung = [step.extensions for step in steps]             # whoever has just been rung alone is not rung again
-    steps += [step for step in normal.steps if step.extensions not in rung]
-    return Plan(tuple(steps), tuple(notes), normal.rounds)
+    inside = _Inside(directory, client, reachable, turns, did.destination, did.ring_seconds, did.overflow)
+    plan = inside.plan(f"{did.number} goes to", tuple(steps))
+    if isinstance(plan, NoRoute):
+        notes.append(plan.why)
+        return Plan(tuple(steps), tuple(notes)) if steps else NoRoute(plan.status, plan.reason, "; ".join(notes))
+    return replace(plan, notes=(*notes, *plan.notes))
 
 
 def plan_from_extension(
@@ -121,9 +139,7 @@ def plan_from_extension(
     """A phone dials: another extension, a group, or the world through the client's trunks."""
     here = (caller.client, dialled)
     if here in directory.extension or here in directory.group:
-        why = f"{caller.number} dialled"
-        inside = _destination(directory, caller.client, dialled, RING_SECONDS, reachable, turns, why)
-        return inside if isinstance(inside, NoRoute) else Plan(inside.steps, rounds=inside.rounds)
+        return _Inside(directory, caller.client, reachable, turns, dialled).plan(f"{caller.number} dialled")
     if not _diallable(dialled):
         return NoRoute(404, EndReason.NOT_ALLOWED, f"{dialled} is neither an extension, a group nor an outside number")
     return plan_outside(directory, caller, dialled, country, choice)
@@ -166,28 +182,113 @@ def _responsible(
     return RingExtensions((extension,), seconds, f"{extension.number} is responsible for {contact.name}")
 
 
-@dataclass(frozen=True, slots=True)
 class _Inside:
-    steps: tuple[RingExtensions, ...]
-    rounds: tuple[tuple[str, str], ...] = ()
+    """Extensions and groups: who rings at a destination, and where a call goes on from there.
+
+    `seconds` and `ways` are of the number that leads to `first`; they stand before its own.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        client: ClientId,
+        reachable: Reachable,
+        turns: Turns,
+        first: str,
+        seconds: float | None = None,
+        ways: Mapping[Cause, str] = MappingProxyType({}),
+    ) -> None:
+        self._directory = directory
+        self._client = client
+        self._reachable = reachable
+        self._turns = turns
+        self._first = first
+        self._seconds = seconds
+        self._own_ways = ways
+
+    def plan(self, why: str, before: tuple[RingExtensions, ...] = ()) -> Plan | NoRoute:
+        """`before`: who rings first of all, and is not rung alone once more."""
+        begin, told = self._there(self._first)
+        if begin is None:
+            known = bool(self._members(self._first))
+            told[0] = f"{why} {self._first}, " + ("where no phone is registered" if known else "which does not exist")
+            return NoRoute(480 if known else 404, EndReason.NOTHING_TO_RING, "; ".join(told))
+        ways: dict[str, dict[Cause, str]] = {}
+        endings: list[tuple[str, Cause, str | None, str]] = []
+        waiting = [begin]
+        while waiting:
+            target = waiting.pop()
+            if target in ways:
+                continue
+            ways[target] = {}
+            for cause, way in self._ways(target).items():
+                onward, on_the_way = self._there(way)
+                said = "; ".join((f"{target} {_SAID[cause]}: on to {way}", *on_the_way))
+                endings.append((target, cause, onward, said))
+                if onward is not None:
+                    ways[target][cause] = onward
+                    waiting.append(onward)
+        steps, begins, ends = list(before), dict[str, int](), dict[str, int]()
+        for target in all_from(ways, begin):
+            reason = f"{why} {'; '.join((self._first, *told))}" if target == begin else f"ringing {target}"
+            ring = self._ring(target, reason)
+            if target == begin:
+                ring = [step for step in ring if step.extensions not in [one.extensions for one in before]]
+            begins[target] = len(steps) if target != begin else 0
+            steps += ring
+            ends[target] = len(steps) - 1
+        goes_on = tuple(
+            # Forward only: a plan ends, whatever the directory says.
+            GoesOn(ends[target], cause, begins[to] if to is not None and begins[to] > ends[target] else None, said)
+            for target, cause, to, said in endings
+        )
+        return Plan(tuple(steps), (), tuple(ends.values()), goes_on, tuple(self._rounds(ends)))
+
+    def _there(self, target: str) -> tuple[str | None, list[str]]:
+        """Where a call for it rings: there, or where it goes on to with no phone registered; and what to say."""
+        told: list[str] = []
+        been: list[str] = []
+        onward: str | None = target
+        while onward is not None and onward not in been:
+            if any(map(self._reachable, self._members(onward))):
+                return onward, told
+            been.append(onward)
+            onward = self._ways(onward).get(Cause.UNREGISTERED)
+            told.append(f"no phone of {been[-1]} is registered" + (f": on to {onward}" if onward is not None else ""))
+        return None, told
+
+    def _members(self, target: str) -> list[Extension]:
+        group = self._directory.group.get((self._client, target))
+        members = group.members if group is not None else (target,)
+        known = self._directory.extension
+        return [known[self._client, member] for member in members if (self._client, member) in known]
+
+    def _ways(self, target: str) -> Mapping[Cause, str]:
+        here = (self._client, target)
+        entry = self._directory.group.get(here) or self._directory.extension.get(here)
+        own = entry.overflow if entry is not None else {}
+        return {**own, **self._own_ways} if target == self._first else own
+
+    def _ring(self, target: str, why: str) -> list[RingExtensions]:
+        here = (self._client, target)
+        ringable = tuple(filter(self._reachable, self._members(target)))
+        group = self._directory.group.get(here)
+        if group is not None and group.strategy is not Strategy.TOGETHER:
+            return _one_by_one(group, in_order(group, ringable, self._turns), why)
+        own = (group or self._directory.extension[here]).ring_seconds
+        seconds = self._seconds if target == self._first and self._seconds is not None else own
+        return [RingExtensions(ringable, seconds, why)]
+
+    def _rounds(self, targets: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """Of those groups that ring by round, the member with whom each begins."""
+        for target in targets:
+            group = self._directory.group.get((self._client, target))
+            if group is not None and group.strategy is Strategy.ROUND:
+                ringable = tuple(filter(self._reachable, self._members(target)))
+                yield target, in_order(group, ringable, self._turns)[0].number
 
 
-def _destination(
-    directory: Directory, client: ClientId, target: str, seconds: float, reachable: Reachable, turns: Turns, why: str
-) -> _Inside | NoRoute:
-    group = directory.group.get((client, target))
-    members = group.members if group is not None else (target,)
-    known = [directory.extension[client, member] for member in members if (client, member) in directory.extension]
-    ringable = tuple(extension for extension in known if reachable(extension))
-    if ringable and group is not None and group.strategy is not Strategy.TOGETHER:
-        return _one_by_one(group, in_order(group, ringable, turns), why)
-    if ringable:
-        return _Inside((RingExtensions(ringable, seconds, f"{why} {target}"),))
-    if known:
-        return NoRoute(480, EndReason.NOTHING_TO_RING, f"{why} {target}, where no phone is registered")
-    return NoRoute(404, EndReason.NOTHING_TO_RING, f"{why} {target}, which does not exist")
-
-
+_SAID = {Cause.NO_ANSWER: "was not answered", Cause.BUSY: "is busy", Cause.UNREGISTERED: "cannot be reached"}
 _ORDERS = {
     Strategy.IN_TURN: "its members in turn",
     Strategy.ROUND: "its members by round",
@@ -195,13 +296,11 @@ _ORDERS = {
 }
 
 
-def _one_by_one(group: Group, members: tuple[Extension, ...], why: str) -> _Inside:
+def _one_by_one(group: Group, members: tuple[Extension, ...], why: str) -> list[RingExtensions]:
     first, *others = members
-    begins = f"{why} {group.number}, {_ORDERS[group.strategy]}: {first.number}"
-    steps = [RingExtensions((first,), group.member_seconds, begins)]
+    steps = [RingExtensions((first,), group.member_seconds, f"{why}, {_ORDERS[group.strategy]}: {first.number}")]
     steps += [RingExtensions((one,), group.member_seconds, f"{group.number}: {one.number} is next") for one in others]
-    rounds = ((group.number, first.number),) if group.strategy is Strategy.ROUND else ()
-    return _Inside(tuple(steps), rounds)
+    return steps
 
 
 def _diallable(dialled: str) -> bool:

@@ -186,6 +186,10 @@ extensions = Table(
     Column("max_contacts", Integer, nullable=False),
     Column("caller_id", Text, nullable=False),
     Column("hide_caller_id", Boolean(create_constraint=False), nullable=False),
+    Column("ring_seconds", Integer, nullable=False),
+    Column("on_no_answer", Text),
+    Column("on_busy", Text),
+    Column("on_unregistered", Text),
 )
 
 trunks = Table(
@@ -225,6 +229,10 @@ groups = Table(
     Column("name", Text, nullable=False),
     Column("strategy", Text, nullable=False),
     Column("member_seconds", Integer, nullable=False),
+    Column("ring_seconds", Integer, nullable=False),
+    Column("on_no_answer", Text),
+    Column("on_busy", Text),
+    Column("on_unregistered", Text),
 )
 
 numbers = Table(
@@ -234,5 +242,8 @@ numbers = Table(
     Column("destination", Text, nullable=False),
     Column("trunk", Text),
     Column("ring_seconds", Integer, nullable=False),
+    Column("on_no_answer", Text),
+    Column("on_busy", Text),
+    Column("on_unregistered", Text),
     ForeignKeyConstraint(["client", "trunk"], ["trunks.client", "trunks.name"]),
 )

@@ -25,7 +25,8 @@ CLIENT = Client(ACME, "Acme", CrmAccount("https://acme.amocrm.ru", "token", pati
                 caller_id="+74957654321")
 HA1 = {"MD5": "a" * 32, "SHA-256": "b" * 64}
 EXTENSIONS = tuple(Extension(ACME, number, f"acme-{number}", HA1, name=f"Имя {number}", caller_id="+74957654322",
-                             hide_caller_id=number == "102") for number in ("101", "102"))
+                             hide_caller_id=number == "102", ring_seconds=25,
+                             on_busy="600") for number in ("101", "102"))
 TRUNK = Trunk(ACME, "operator", "sip.example.org", networks=(ipaddress.ip_network("192.0.2.0/24"),
                                                             ipaddress.ip_network("2001:db8::/32")), password="p")
 RULED = replace(TRUNK, name="ruled", priority=2, weight=5, prefixes=("+7495", "112"), profile="rpid",
@@ -33,8 +34,8 @@ RULED = replace(TRUNK, name="ruled", priority=2, weight=5, prefixes=("+7495", "1
                 from_shows=FromShows.NUMBER, trusts=(CallerSource.FROM, CallerSource.ASSERTED))
 FULL = Directory((CLIENT,), EXTENSIONS, (TRUNK, RULED),
                  (Group(ACME, "600", ("101", "102"), "Sales"),
-                  Group(ACME, "601", ("101",), "", Strategy.LONGEST_IDLE, 20)),
-                 (Number(ACME, "+74957654321", "600", "operator", 20),))
+                  Group(ACME, "601", ("101",), "", Strategy.LONGEST_IDLE, 20, 40, "102", "600", "101")),
+                 (Number(ACME, "+74957654321", "600", "operator", 20, "601", "102", "101"),))
 
 
 async def test_a_directory_reads_back_as_it_was_written(database_url: str) -> None:

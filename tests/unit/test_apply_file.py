@@ -192,6 +192,31 @@ def test_a_group_has_a_strategy_and_times_that_go_with_it(tmp_path: Path) -> Non
         'own. Take it out, or choose another `strategy`, as "in-turn".']
     assert faults(tmp_path, GOOD.replace(members, members + 'strategy = "rnd"\n'))[0].startswith(
         "line 23: client[0].group[0].strategy: this value is not known. Use 'together', 'in-turn', 'round' or ")
+    timed = GOOD.replace(members, members + 'strategy = "round"\nring_seconds = 9\n')
+    assert faults(tmp_path, timed) == [
+        "line 24: client[0].group[0].ring_seconds: the members of 600 ring one after another, each for "
+        '`member_seconds`. Take it out, or say `strategy = "together"`.']
+
+
+def test_where_calls_go_on_is_somewhere_and_never_back(tmp_path: Path) -> None:
+    text = GOOD.replace('crm_user = 77', 'crm_user = 77\non_no_answer = "600"\nring_seconds = 12').replace(
+        'trunk = "operator"', 'trunk = "operator"\non_busy = "102"')
+    right = read(tmp_path, text)
+    anna = right.extension[ACME, "101"]
+    assert (anna.on_no_answer, anna.ring_seconds, anna.on_busy) == ("600", 12, None)
+    assert faults(tmp_path, text.replace('destination = "600"', 'destination = "101"').replace(
+        'on_busy = "102"', 'on_busy = "109"\non_unregistered = "101"')) == [
+        "line 29: client[0].number[0].on_busy: there is no extension or group 109. Known in 'acme': 101, 102, 600.",
+        "line 30: client[0].number[0].on_unregistered: from 101 calls would come back to 101. "
+        "Have one of the two lead to somebody else.",
+    ]
+    assert faults(tmp_path, text.replace('members =', 'on_busy = "102"\nmembers =').replace(
+        'address =', 'on_unregistered = "101"\naddress =')) == [
+        "line 21: client[0].extension[1].on_unregistered: calls would go in a circle: 101, 600, 102, 101. "
+        "Take one of these out, or have it lead to somebody else.",
+        "line 31: client[0].number[0].on_busy: from 102 calls would come back to 600. "
+        "Have one of the two lead to somebody else.",
+    ]
 
 
 def test_a_login_of_another_client_is_refused_by_name(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from b2bua.cdr import EndReason
 from b2bua.crm.port import Contact, EntityKind
-from b2bua.directory import Directory, Extension, Strategy
+from b2bua.directory import Cause, Directory, Extension, Strategy
 from b2bua.routing.dialplan import DialTrunk, NoRoute, Plan, RingExtensions, find_did, plan_from_extension, plan_inbound
 from b2bua.routing.groups import Turns
 from b2bua.routing.trunk_choice import TrunkChoice
@@ -113,6 +113,99 @@ def test_who_has_rung_as_the_responsible_person_is_passed_over_when_the_group_ri
         f"{DID} goes to 600, its members in turn: 102",
         "600: 101 is next",
     ]
+
+
+def overflowing(**ways: str) -> Directory:
+    """102 and 600 (102 and 103) have somewhere else to go: `_102_on_busy="103"`."""
+    def of(number: str) -> dict[str, str]:
+        return {name.removeprefix(f"_{number}_"): target for name, target in ways.items() if name[1:4] == number}
+
+    extensions = tuple(replace(one, **of(one.number)) for one in OFFICE.extensions)  # type: ignore[arg-type]
+    group = replace(OFFICE.groups[0], ring_seconds=9, **of("600"))  # type: ignore[arg-type]
+    return replace(OFFICE, extensions=extensions, groups=(group,))
+
+
+def told(plan: Plan | NoRoute, *causes: Cause) -> list[str]:
+    """Who rings when the destinations fail so, one after another."""
+    assert isinstance(plan, Plan)
+    rung, index, left = [], 0, list(causes)
+    while True:
+        step = plan.steps[index]
+        assert isinstance(step, RingExtensions)
+        rung.append(",".join(one.number for one in step.extensions))
+        if index not in plan.ends:
+            index += 1
+            continue
+        onward = plan.onward(index, left.pop(0)) if left else None
+        if onward is None or onward.to is None:
+            return rung
+        assert onward.to > index
+        index = onward.to
+
+
+NO_ANSWER, BUSY, UNREGISTERED = Cause.NO_ANSWER, Cause.BUSY, Cause.UNREGISTERED
+
+
+@pytest.mark.parametrize(
+    ("ways", "there", "causes", "expected"),
+    [
+        ({}, "all", [NO_ANSWER], ["102"]),
+        ({"_102_on_no_answer": "600"}, "all", [NO_ANSWER], ["102", "102,103"]),
+        ({"_102_on_no_answer": "600"}, "all", [BUSY], ["102"]),
+        ({"_102_on_busy": "101", "_102_on_no_answer": "103"}, "all", [BUSY], ["102", "101"]),
+        ({"_102_on_busy": "101", "_102_on_no_answer": "103"}, "all", [NO_ANSWER], ["102", "103"]),
+        ({"_102_on_busy": "101", "_101_on_busy": "103"}, "all", [BUSY, BUSY], ["102", "101", "103"]),
+        ({"_102_on_busy": "101", "_101_on_busy": "103"}, "all", [BUSY, NO_ANSWER], ["102", "101"]),
+        ({"_102_on_unregistered": "101"}, "101 103", [], ["101"]),
+        ({"_102_on_unregistered": "101"}, "all", [UNREGISTERED], ["102", "101"]),
+        ({"_102_on_unregistered": "101", "_101_on_unregistered": "103"}, "103", [], ["103"]),
+        ({"_102_on_busy": "101", "_101_on_unregistered": "103"}, "102 103", [BUSY], ["102", "103"]),
+        ({"_102_on_busy": "101"}, "102", [BUSY], ["102"]),
+        ({"_102_on_busy": "103", "_103_on_busy": "102"}, "all", [BUSY, BUSY, BUSY], ["102", "103"]),   # no such file
+    ],
+)
+def test_a_call_that_nobody_took_goes_on_by_its_cause(
+    ways: dict[str, str], there: str, causes: list[Cause], expected: list[str]
+) -> None:
+    plan = plan_inbound(overflowing(**ways), ACME, NUMBER, None, lambda e: there == "all" or e.number in there)
+    assert told(plan, *causes) == expected
+
+
+def test_what_the_number_says_stands_before_what_its_destination_says() -> None:
+    office = overflowing(_102_on_busy="101", _102_on_no_answer="101")
+    plan = plan_inbound(office, ACME, replace(NUMBER, on_busy="600"), None, everybody)
+    assert told(plan, BUSY) == ["102", "102,103"]
+    assert told(plan, NO_ANSWER) == ["102", "101"]
+    assert isinstance(plan, Plan)
+    assert sorted(step.seconds for step in plan.steps) == [9, 20, 30]
+
+
+def test_the_responsible_person_is_followed_by_the_number_and_where_it_leads() -> None:
+    plan = plan_inbound(overflowing(_102_on_busy="600"), ACME, NUMBER, ivan(77), everybody)
+    assert told(plan, BUSY) == ["101", "102", "102,103"]
+
+
+def test_why_a_call_goes_on_is_said() -> None:
+    office = overflowing(_102_on_busy="101", _101_on_unregistered="103", _102_on_no_answer="101")
+    plan = plan_inbound(office, ACME, NUMBER, None, lambda e: e.number != "101")
+    assert isinstance(plan, Plan)
+    assert plan.onward(0, BUSY) is not None
+    assert [one.why for one in plan.goes_on if one.after == 0] == [
+        "102 was not answered: on to 101; no phone of 101 is registered: on to 103",
+        "102 is busy: on to 101; no phone of 101 is registered: on to 103",
+    ]
+    moved = plan_inbound(overflowing(_102_on_unregistered="101"), ACME, NUMBER, None, lambda e: e.number == "101")
+    assert isinstance(moved, Plan)
+    assert moved.steps[0].why == f"{DID} goes to 102; no phone of 102 is registered: on to 101"
+    nowhere = plan_inbound(overflowing(_102_on_unregistered="101"), ACME, NUMBER, None, nobody)
+    assert nowhere == NoRoute(480, EndReason.NOTHING_TO_RING,
+                              f"{DID} goes to 102, where no phone is registered; no phone of 101 is registered")
+
+
+def test_a_colleagues_call_goes_on_as_well() -> None:
+    office = overflowing(_102_on_busy="600")
+    assert told(plan_from_extension(office, office.extensions[0], "102", "RU", everybody, CHOICE), BUSY) == [
+        "102", "102,103"]
 
 
 def test_nobody_to_ring_says_why_with_everything_that_was_passed_over() -> None:

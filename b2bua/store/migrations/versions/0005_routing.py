@@ -1,4 +1,4 @@
-"""In what order the members of a group ring."""
+"""In what order the members of a group ring, and where a call goes on that nobody took."""
 
 from __future__ import annotations
 
@@ -12,3 +12,8 @@ down_revision = "0004"
 def upgrade() -> None:
     op.add_column("groups", sa.Column("strategy", sa.Text(), nullable=False, server_default="together"))
     op.add_column("groups", sa.Column("member_seconds", sa.Integer(), nullable=False, server_default="15"))
+    for table in ("extensions", "groups"):
+        op.add_column(table, sa.Column("ring_seconds", sa.Integer(), nullable=False, server_default="30"))
+    for table in ("extensions", "groups", "numbers"):
+        for name in ("on_no_answer", "on_busy", "on_unregistered"):
+            op.add_column(table, sa.Column(name, sa.Text()))

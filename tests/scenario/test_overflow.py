@@ -1,0 +1,134 @@
+"""Where a call goes that nobody took: by cause, from numbers, extensions and groups."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from b2bua.cdr import Disposition, EndReason
+from tests.support.office import DID, Office, open_office
+from tests.support.phone import Answers, Rejects, Rings
+
+IVAN = "+79161234567"
+
+
+@pytest.fixture
+def office():
+    return open_office()
+
+
+async def sends(office: Office, **ways: str) -> None:
+    """The number's calls go to 102, and from there where it says."""
+    office.change(numbers=(replace(office.books.directory.numbers[0], **ways),))  # type: ignore[arg-type]
+    await office.pbx.settings_changed()
+
+
+async def test_a_call_that_is_not_answered_goes_on_after_its_time(office: Office) -> None:
+    await sends(office, on_no_answer="103")
+    boris, vera = await office.phone("102", Rings()), await office.phone("103", Answers(after=1.0))
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.answered.wait()
+    call.hang_up()
+    record = await office.record()
+    assert boris.calls[0].ladder() == ["INVITE", "100", "180", "CANCEL", "200", "487", "ACK"]
+    assert boris.calls[0].rang_at is not None
+    assert vera.calls[0].rang_at is not None
+    assert vera.calls[0].rang_at - boris.calls[0].rang_at == pytest.approx(20, abs=0.2)
+    assert record.extension == "103"
+    assert "102 was not answered: on to 103" in record.why
+    await office.all_quiet()
+
+
+@pytest.mark.parametrize("status", [486, 600, 603])
+async def test_a_busy_phone_sends_the_call_on_at_once(office: Office, status: int) -> None:
+    await sends(office, on_busy="103", on_no_answer="101")
+    await office.phone("102", Rejects(status))
+    anna, vera = await office.phone("101"), await office.phone("103", Answers(after=1.0))
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.answered.wait()
+    assert call.answered_at is not None
+    call.hang_up()
+    record = await office.record()
+    assert (len(anna.calls), len(vera.calls), record.extension) == (0, 1, "103")
+    assert "102 is busy: on to 103" in record.why
+    await office.all_quiet()
+
+
+async def test_without_a_phone_the_call_begins_where_it_goes_on(office: Office) -> None:
+    await sends(office, on_unregistered="600")
+    await office.phone("103", Answers(after=1.0))
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.answered.wait()
+    call.hang_up()
+    record = await office.record()
+    assert record.extension == "103"
+    assert f"{DID} goes to 102; no phone of 102 is registered: on to 600" in record.why
+    await office.all_quiet()
+
+
+async def test_a_phone_that_takes_nothing_counts_as_unregistered(office: Office) -> None:
+    await sends(office, on_unregistered="103", on_busy="101")
+    await office.phone("102", Rejects(404))
+    await office.phone("103", Answers(after=1.0))
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.answered.wait()
+    call.hang_up()
+    record = await office.record()
+    assert record.extension == "103"
+    assert "102 cannot be reached: on to 103" in record.why
+    await office.all_quiet()
+
+
+async def test_a_cause_without_a_way_ends_the_call_as_ever(office: Office) -> None:
+    await sends(office, on_no_answer="103")
+    await office.phone("102", Rejects(486))
+    vera = await office.phone("103")
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.over.wait()
+    record = await office.record()
+    assert (call.status, record.disposition, vera.calls) == (486, Disposition.BUSY, [])
+    await office.all_quiet()
+
+
+async def test_the_caller_hears_what_the_last_destination_said(office: Office) -> None:
+    await sends(office, on_busy="103")
+    await office.phone("102", Rejects(486))
+    await office.phone("103", Rings())
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.over.wait()
+    record = await office.record()
+    assert (call.status, record.disposition, record.reason) == (
+        480, Disposition.NO_ANSWER, EndReason.NOBODY_ANSWERED)
+    assert record.rang == ("103",)
+    await office.all_quiet()
+
+
+async def test_a_colleagues_call_goes_on_as_the_extension_says(office: Office) -> None:
+    extensions = tuple(replace(one, ring_seconds=5, on_no_answer="600") if one.number == "102" else one
+                       for one in office.books.directory.extensions)
+    office.change(extensions=extensions)
+    await office.pbx.settings_changed()
+    anna, boris = await office.phone("101"), await office.phone("102", Rings())
+    vera = await office.phone("103", Answers(after=1.0))
+    call = anna.call("102")
+    await call.answered.wait()
+    assert call.rang_at is not None
+    assert vera.calls[0].rang_at is not None
+    assert vera.calls[0].rang_at - call.rang_at == pytest.approx(5, abs=0.2)
+    assert len(boris.calls) == 2           # once alone, once in the group
+    call.hang_up()
+    assert (await office.record()).extension == "103"
+    await office.all_quiet()
+
+
+async def test_the_caller_gives_up_where_the_call_has_gone_on_to(office: Office) -> None:
+    await sends(office, on_busy="103")
+    await office.phone("102", Rejects(486))
+    vera = await office.phone("103", Rings())
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.rang.wait()
+    call.hang_up()
+    assert (await office.record()).disposition is Disposition.ABANDONED
+    assert vera.calls[0].ladder() == ["INVITE", "100", "180", "CANCEL", "200", "487", "ACK"]
+    await office.all_quiet()
