@@ -31,6 +31,7 @@ Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 FilePath = Annotated[str, Field(max_length=1000, pattern=r"^(/[^\x00-\x1f\x7f]*)?$")]      # absolute, on the server
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 Prefix = Annotated[str, Field(pattern=r"^\+?[0-9*#]{1,15}$")]
+Onward = Annotated[str, Field(pattern=r"^([0-9*#]{1,12}|\+[0-9]{5,15})$")]
 CallerNumber = Annotated[str, Field(max_length=40, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
@@ -120,10 +121,10 @@ class ExtensionEntry(Entry):
     hide_caller_id: bool = Field(default=False, description="outgoing calls withhold the number (CLIR)")
     ring_seconds: int = Field(default=30, ge=1, le=300,
         description="how long it rings when a colleague dials it, or a call goes on to it")
-    on_no_answer: Short | None = Field(default=None,
-        description="extension or group where a call goes on that nobody answered")
-    on_busy: Short | None = Field(default=None, description="the same when it is busy, or declines")
-    on_unregistered: Short | None = Field(default=None, description="the same when no phone of it can be reached")
+    on_no_answer: Onward | None = Field(default=None,
+        description="extension, group or +number where a call goes on that nobody answered")
+    on_busy: Onward | None = Field(default=None, description="the same when it is busy, or declines")
+    on_unregistered: Onward | None = Field(default=None, description="the same when no phone of it can be reached")
 
     @field_validator("password")
     @classmethod
@@ -144,10 +145,10 @@ class GroupEntry(Entry):
         description="how long each member rings, unless they ring together")
     ring_seconds: int = Field(default=30, ge=1, le=300,
         description="together: how long it rings when a colleague dials it, or a call goes on to it")
-    on_no_answer: Short | None = Field(default=None,
-        description="extension or group where a call goes on that nobody answered")
-    on_busy: Short | None = Field(default=None, description="the same when it is busy, or declines")
-    on_unregistered: Short | None = Field(default=None, description="the same when no phone of it can be reached")
+    on_no_answer: Onward | None = Field(default=None,
+        description="extension, group or +number where a call goes on that nobody answered")
+    on_busy: Onward | None = Field(default=None, description="the same when it is busy, or declines")
+    on_unregistered: Onward | None = Field(default=None, description="the same when no phone of it can be reached")
 
 
 class NumberEntry(Entry):
@@ -156,10 +157,10 @@ class NumberEntry(Entry):
     trunk: Word | None = Field(default=None, description="only calls from this trunk; default: from any")
     ring_seconds: int = Field(default=30, ge=1, le=300,
         description="how long the destination rings; each member of a group that rings in turn has its own time")
-    on_no_answer: Short | None = Field(default=None,
-        description="extension or group where a call goes on that nobody answered; default: as the destination has it")
-    on_busy: Short | None = Field(default=None, description="the same when it is busy, or declines")
-    on_unregistered: Short | None = Field(default=None, description="the same when no phone of it can be reached")
+    on_no_answer: Onward | None = Field(default=None,
+        description="extension, group or +number for a call that nobody answered; default: as the destination has it")
+    on_busy: Onward | None = Field(default=None, description="the same when it is busy, or declines")
+    on_unregistered: Onward | None = Field(default=None, description="the same when no phone of it can be reached")
 
 
 class ClientEntry(Entry):
@@ -446,9 +447,11 @@ class _Review:
         numbers = [(one, (*at, "number", index)) for index, one in enumerate(client.number)]
         for one, place in (*inside.values(), *numbers):
             for cause, target in _onward(one).items():
-                if target not in inside:
+                if target.startswith("+"):
+                    self._leads_outside(client, target, (*place, cause.value))
+                elif target not in inside:
                     self._fault((*place, cause.value), f"there is no extension or group {target}",
-                                f"Known in {client.id!r}: {_listed(set(inside))}.")
+                                f"Known in {client.id!r}: {_listed(set(inside))}; outside numbers begin with +.")
         ways = {number: _onward(one) for number, (one, _) in inside.items()}
         for begin, cause, way in circles(ways):
             self._fault((*inside[begin][1], cause.value), f"calls would go in a circle: {', '.join(way)}",
@@ -458,6 +461,14 @@ class _Review:
                 if number.destination in all_from(ways, target):
                     self._fault((*place, cause.value), f"from {target} calls would come back to {number.destination}",
                                 "Have one of the two lead to somebody else.")
+
+    def _leads_outside(self, client: ClientEntry, target: str, at: Location) -> None:
+        own = {normalise(one.number, client.country): one.destination for one in client.number}
+        if target in own:
+            self._fault(at, f"{target} is a number of {client.id!r} itself: its calls would come in again",
+                        f"Name where it leads: {own[target]}.")
+        elif not client.trunk:
+            self._fault(at, f"{target} is outside, and {client.id!r} has no trunk", "Add a [[client.trunk]].")
 
     def _unique(self, what: str, found: Iterable[tuple[str, Location]]) -> None:
         seen: dict[str, Location] = {}

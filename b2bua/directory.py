@@ -34,7 +34,7 @@ class Extension:
     caller_id: str = ""                      # outgoing calls show this number; "" shows the trunk's, else the client's
     hide_caller_id: bool = False             # outgoing calls withhold it (RFC 3323)
     ring_seconds: int = 30                   # called from inside, or when a call has come on to it
-    on_no_answer: str | None = None          # extension or group where a call goes on
+    on_no_answer: str | None = None          # extension, group or +number where a call goes on
     on_busy: str | None = None
     on_unregistered: str | None = None
 
@@ -108,7 +108,7 @@ class Group:
     strategy: Strategy = Strategy.TOGETHER
     member_seconds: int = 15                 # how long each rings, unless they ring together
     ring_seconds: int = 30                   # together; called from inside, or when a call has come on to it
-    on_no_answer: str | None = None          # extension or group where a call goes on
+    on_no_answer: str | None = None          # extension, group or +number where a call goes on
     on_busy: str | None = None
     on_unregistered: str | None = None
 

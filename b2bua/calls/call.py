@@ -75,8 +75,8 @@ class CallInProgress:
         self.extension = extension or self.extension
 
     def goes_through(self, trunk: str) -> None:
-        """It is tried there. A call that is up, and is only transferred that way, stays its own trunk's."""
-        if self.answered_at is None:
+        """It is tried there. A call that is up, or that came by a trunk, stays its own trunk's."""
+        if self.answered_at is None and self.direction is not Direction.INBOUND:
             self.trunk = trunk
 
     def handed_to(self, extension: Extension | None) -> None:

@@ -8,6 +8,7 @@ from enum import Enum
 
 from b2bua.cdr import Disposition, EndedBy, EndReason
 from b2bua.directory import Cause, Extension
+from b2bua.routing.dialplan import DialTrunk
 from b2bua.sip.effects import EndCause, Party
 from b2bua.ua.leg import LegEnd, OutgoingLeg
 
@@ -16,11 +17,12 @@ NO_ANSWER = 480                            # Temporarily Unavailable (RFC 3261 Â
 
 @dataclass(frozen=True, slots=True)
 class AnsweredBy:
-    """The winner: its leg, whose phone it is (None: the outside), and the SDP of its 2xx."""
+    """The winner: its leg, whose phone it is (None: the outside, by `way`), and the SDP of its 2xx."""
 
     leg: OutgoingLeg
     extension: Extension | None
     sdp: bytes
+    way: DialTrunk | None = None
 
 
 class Elsewhere(Enum):

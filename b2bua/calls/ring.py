@@ -99,9 +99,10 @@ async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Wa
             case RingExtensions():
                 result = await _Round(pbx, invitation, waiting, step.seconds).run(pbx.dialler.phones(step, invitation))
             case DialTrunk():
-                result = await _through(pbx, step, invitation, waiting, last=step is plan.steps[-1])
+                last = index in plan.ends or step is plan.steps[-1]
+                result = await _through(pbx, step, invitation, waiting, last=last)
         if isinstance(result, AnsweredBy):
-            return result
+            return replace(result, way=step) if isinstance(step, DialTrunk) else result
         failures.append(result)
         call.note(f"{result.disposition.value} ({result.status})")
         if isinstance(step, DialTrunk) and result.elsewhere is Elsewhere.NO:

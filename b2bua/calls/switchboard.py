@@ -32,9 +32,9 @@ from b2bua.cdr import CallId, CallRecord, ClientId, Direction, EndReason
 from b2bua.control import LiveCall, RegisteredPhone, TrunkState
 from b2bua.crm.lookup import Lookup
 from b2bua.crm.port import Contact, Crm, CrmError, CrmWrite, PopUp
-from b2bua.directory import Directory, Extension, Trunk
+from b2bua.directory import Directory, Extension, Number, Trunk
 from b2bua.media.plane import MediaPlane, MediaSession
-from b2bua.routing.dialplan import NoRoute, Plan, find_did, plan_from_extension, why_no_did
+from b2bua.routing.dialplan import NoRoute, Plan, find_did, plan_from_extension, plan_inbound, why_no_did
 from b2bua.sip.admission import Admission, Refuse, Verdict
 from b2bua.sip.effects import Flow, IncomingRequest
 from b2bua.sip.fields import Replaces
@@ -97,7 +97,7 @@ class _Live:
     inbox: Inbox
     task: asyncio.Task[None]
     trunk: str | None                      # whose limit it counts for; an outgoing call may change it
-    transferred_by: str | None = None      # the trunk by which a transfer takes it outside, counted beside that
+    second_trunk: str | None = None        # by which a transfer, or where it goes on to, takes it outside once more
 
 
 class Switchboard:
@@ -321,10 +321,10 @@ class Switchboard:
     def take_line(self, call: CallInProgress, trunk: Trunk) -> str | None:
         """From now on what goes out counts for this trunk, and for no other; or why the trunk takes no more."""
         live = self._live[call.id]
-        if call.answered_at is not None:
+        if call.answered_at is not None or call.direction is Direction.INBOUND:
             self.leave_line(call)
             if (full := self._full(trunk)) is None:
-                live.transferred_by = trunk.name
+                live.second_trunk = trunk.name
                 self._count_for(call.client, trunk.name, +1)
             return full
         self._count_for(call.client, live.trunk, -1)
@@ -336,9 +336,9 @@ class Switchboard:
     def leave_line(self, call: CallInProgress) -> None:
         """A transfer to the outside came to nothing."""
         live = self._live.get(call.id)
-        if live is not None and live.transferred_by is not None:
-            self._count_for(call.client, live.transferred_by, -1)
-            live.transferred_by = None
+        if live is not None and live.second_trunk is not None:
+            self._count_for(call.client, live.second_trunk, -1)
+            live.second_trunk = None
 
     def _count_for(self, client: ClientId, trunk: str | None, change: int) -> None:
         key = client, trunk
@@ -449,6 +449,13 @@ class Switchboard:
             call.note(f"the CRM gave no contact for {call.caller}")
         return contact
 
+    def plan_for_did(self, call: CallInProgress, directory: Directory, did: Number) -> Plan | NoRoute:
+        """Who should ring when that number is called from outside."""
+        reachable, choice = self.dialler.reachable, self._trunks.choice
+        plan = plan_inbound(directory, call.client, did, call.contact, reachable, choice, self.turns.now)
+        self.turns.take(call.client, plan)
+        return plan
+
     def plan_for(self, extension: Extension, dialled: str) -> Plan | NoRoute:
         """Who should ring when this extension dials that."""
         client = self.directory.client.get(extension.client)
@@ -492,9 +499,6 @@ class Switchboard:
     def see_off(self, goodbye: Coroutine[object, object, None]) -> None:
         """The call need not wait for the last word of somebody who has left it."""
         self._errands.start("see a phone off", goodbye)
-
-    def reachable(self, extension: Extension) -> bool:
-        return self.dialler.reachable(extension)
 
     def phone_rings(self, call: CallInProgress, extension: Extension) -> None:
         """F1: the pop-up for whoever's phone rings, once per call and user, beside the call."""

@@ -19,6 +19,7 @@ RING_SECONDS = 30                          # an extension that a failed transfer
 TRUNK_SECONDS = 120                        # an outgoing call: the network gives up earlier
 
 Reachable = Callable[[Extension], bool]    # has a phone registered, or a fixed address
+Outside = Callable[[str], "Plan | NoRoute"]   # the ways to a number that a call goes on to
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,8 @@ class Plan:
 
     @property
     def outside(self) -> bool:
-        return any(isinstance(step, DialTrunk) for step in self.steps)
+        """Whether what was dialled is outside; a call to an extension may end up there as well."""
+        return not self.ends and any(isinstance(step, DialTrunk) for step in self.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ def plan_inbound(
     did: Number,
     contact: Contact | None,
     reachable: Reachable,
+    choice: TrunkChoice,
     turns: Turns = Turns(),
 ) -> Plan | NoRoute:
     """A call from outside to one of the client's numbers: the responsible person first (F5), then its destination."""
@@ -119,7 +122,11 @@ def plan_inbound(
             steps.append(personal)
         else:
             notes.append(personal)
-    inside = _Inside(directory, client, reachable, turns, did.destination, did.ring_seconds, did.overflow)
+
+    def outside(number: str) -> Plan | NoRoute:
+        return _plan_outside(directory, client, number, directory.client[client].country, choice, "", did.number)
+
+    inside = _Inside(directory, client, reachable, outside, turns, did.destination, did.ring_seconds, did.overflow)
     plan = inside.plan(f"{did.number} goes to", tuple(steps))
     if isinstance(plan, NoRoute):
         notes.append(plan.why)
@@ -137,36 +144,52 @@ def plan_from_extension(
     turns: Turns = Turns(),
 ) -> Plan | NoRoute:
     """A phone dials: another extension, a group, or the world through the client's trunks."""
+    def outside(number: str) -> Plan | NoRoute:
+        return plan_outside(directory, caller, number, country, choice)
+
     here = (caller.client, dialled)
     if here in directory.extension or here in directory.group:
-        return _Inside(directory, caller.client, reachable, turns, dialled).plan(f"{caller.number} dialled")
+        return _Inside(directory, caller.client, reachable, outside, turns, dialled).plan(f"{caller.number} dialled")
     if not _diallable(dialled):
         return NoRoute(404, EndReason.NOT_ALLOWED, f"{dialled} is neither an extension, a group nor an outside number")
-    return plan_outside(directory, caller, dialled, country, choice)
+    return outside(dialled)
 
 
 def plan_outside(
     directory: Directory, caller: Extension, dialled: str, country: str, choice: TrunkChoice
 ) -> Plan | NoRoute:
     """To the world, through one trunk of the client after another."""
-    client = directory.client[caller.client]
-    trunks = tuple(directory.trunks_of(client.id))
+    return _plan_outside(directory, caller.client, dialled, country, choice, caller.caller_id, caller.number)
+
+
+def _plan_outside(
+    directory: Directory,
+    whose: ClientId,
+    dialled: str,
+    country: str,
+    choice: TrunkChoice,
+    caller_id: str,
+    last_resort: str,
+) -> Plan | NoRoute:
+    client = directory.client[whose]
+    trunks = tuple(directory.trunks_of(whose))
     if not trunks:
         return NoRoute(404, EndReason.NOTHING_TO_RING, f"{dialled} is an outside number, and the client has no trunk")
     ordered = choice.order(trunks, numbers.normalise(dialled, country))
     if not ordered.trunks:
         why = f"no trunk may be used for {dialled}: {'; '.join(ordered.notes)}"
         return NoRoute(404, EndReason.NOT_ALLOWED, why)
-    return Plan(tuple(_through(trunk, dialled, caller, client) for trunk in ordered.trunks), ordered.notes)
+    ways = (_through(trunk, dialled, client, caller_id, last_resort) for trunk in ordered.trunks)
+    return Plan(tuple(ways), ordered.notes)
 
 
-def _through(trunk: Trunk, dialled: str, caller: Extension, client: Client) -> DialTrunk:
+def _through(trunk: Trunk, dialled: str, client: Client, caller_id: str, last_resort: str) -> DialTrunk:
     style = trunk.rules.number_format
     number = numbers.normalise(dialled, trunk.country)
     spelt = dialled if style is NumberFormat.DIALLED else numbers.written(number, style, trunk.country)
     # The employee's own, else the line's, else the firm's, else our account there; inside numbers are better than none.
-    caller_id = caller.caller_id or trunk.caller_id or client.caller_id or trunk.user or caller.number
-    return DialTrunk(trunk, spelt, caller_id, TRUNK_SECONDS, f"{spelt} through {trunk.name}")
+    shown = caller_id or trunk.caller_id or client.caller_id or trunk.user or last_resort
+    return DialTrunk(trunk, spelt, shown, TRUNK_SECONDS, f"{spelt} through {trunk.name}")
 
 
 def _responsible(
@@ -183,7 +206,7 @@ def _responsible(
 
 
 class _Inside:
-    """Extensions and groups: who rings at a destination, and where a call goes on from there.
+    """Extensions and groups: who rings at a destination, and where a call goes on from there, perhaps to the outside.
 
     `seconds` and `ways` are of the number that leads to `first`; they stand before its own.
     """
@@ -193,6 +216,7 @@ class _Inside:
         directory: Directory,
         client: ClientId,
         reachable: Reachable,
+        outside: Outside,
         turns: Turns,
         first: str,
         seconds: float | None = None,
@@ -201,6 +225,7 @@ class _Inside:
         self._directory = directory
         self._client = client
         self._reachable = reachable
+        self._outside = outside
         self._turns = turns
         self._first = first
         self._seconds = seconds
@@ -228,12 +253,14 @@ class _Inside:
                 if onward is not None:
                     ways[target][cause] = onward
                     waiting.append(onward)
-        steps, begins, ends = list(before), dict[str, int](), dict[str, int]()
+        steps: list[Step] = list(before)
+        begins, ends = dict[str, int](), dict[str, int]()
+        sent = f"{why} {'; '.join((self._first, *told))}"
         for target in all_from(ways, begin):
-            reason = f"{why} {'; '.join((self._first, *told))}" if target == begin else f"ringing {target}"
-            ring = self._ring(target, reason)
+            ring = self._ring(target, sent if target == begin else f"ringing {target}")
             if target == begin:
-                ring = [step for step in ring if step.extensions not in [one.extensions for one in before]]
+                rung = [one.extensions for one in before]
+                ring = [step for step in ring if isinstance(step, DialTrunk) or step.extensions not in rung]
             begins[target] = len(steps) if target != begin else 0
             steps += ring
             ends[target] = len(steps) - 1
@@ -242,7 +269,8 @@ class _Inside:
             GoesOn(ends[target], cause, begins[to] if to is not None and begins[to] > ends[target] else None, said)
             for target, cause, to, said in endings
         )
-        return Plan(tuple(steps), (), tuple(ends.values()), goes_on, tuple(self._rounds(ends)))
+        notes = (sent,) if _is_outside(begin) else ()      # its steps only say which trunk
+        return Plan(tuple(steps), notes, tuple(ends.values()), goes_on, tuple(self._rounds(ends)))
 
     def _there(self, target: str) -> tuple[str | None, list[str]]:
         """Where a call for it rings: there, or where it goes on to with no phone registered; and what to say."""
@@ -250,6 +278,9 @@ class _Inside:
         been: list[str] = []
         onward: str | None = target
         while onward is not None and onward not in been:
+            if _is_outside(onward):
+                ways = self._outside(onward)
+                return (None, [*told, ways.why]) if isinstance(ways, NoRoute) else (onward, told)
             if any(map(self._reachable, self._members(onward))):
                 return onward, told
             been.append(onward)
@@ -269,7 +300,10 @@ class _Inside:
         own = entry.overflow if entry is not None else {}
         return {**own, **self._own_ways} if target == self._first else own
 
-    def _ring(self, target: str, why: str) -> list[RingExtensions]:
+    def _ring(self, target: str, why: str) -> Sequence[Step]:
+        if _is_outside(target):
+            ways = self._outside(target)
+            return ways.steps if isinstance(ways, Plan) else ()
         here = (self._client, target)
         ringable = tuple(filter(self._reachable, self._members(target)))
         group = self._directory.group.get(here)
@@ -301,6 +335,10 @@ def _one_by_one(group: Group, members: tuple[Extension, ...], why: str) -> list[
     steps = [RingExtensions((first,), group.member_seconds, f"{why}, {_ORDERS[group.strategy]}: {first.number}")]
     steps += [RingExtensions((one,), group.member_seconds, f"{group.number}: {one.number} is next") for one in others]
     return steps
+
+
+def _is_outside(target: str) -> bool:
+    return target.startswith("+")
 
 
 def _diallable(dialled: str) -> bool:

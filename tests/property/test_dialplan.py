@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 
 from hypothesis import given, settings
@@ -12,13 +13,15 @@ from b2bua.apply_file import read_directory
 from b2bua.cdr import ClientId
 from b2bua.directory import Cause, Directory, Strategy
 from b2bua.faults import ConfigurationFaults
-from b2bua.routing.dialplan import NoRoute, Plan, RingExtensions, plan_inbound
+from b2bua.routing.dialplan import DialTrunk, NoRoute, Plan, plan_inbound
 from b2bua.routing.groups import Turns
+from b2bua.routing.trunk_choice import TrunkChoice
 
 ACME = ClientId("acme")
 EXTENSIONS, GROUPS = ("101", "102", "103", "104"), ("600", "601", "602")
 EVERYONE = EXTENSIONS + GROUPS
-TARGETS = st.none() | st.sampled_from(EVERYONE)
+TARGETS = st.none() | st.sampled_from((*EVERYONE, "+79160000001"))
+CHOICE = TrunkChoice(lambda trunk: True, Random(1))
 WAYS = st.fixed_dictionaries({cause.value: TARGETS for cause in Cause})
 MEMBERS = st.lists(st.sampled_from(EXTENSIONS), min_size=1, unique=True)
 
@@ -29,7 +32,7 @@ def lines(ways: dict[str, str | None]) -> str:
 
 @st.composite
 def files(draw: st.DrawFn) -> str:
-    text = '[[client]]\nid = "acme"\n'
+    text = '[[client]]\nid = "acme"\n[[client.trunk]]\nname = "op"\nhost = "192.0.2.2"\n'
     for number in EXTENSIONS:
         text += f'[[client.extension]]\nnumber = "{number}"\naddress = "sip:1@192.0.2.1"\n' + lines(draw(SPARSE))
     for number in GROUPS:
@@ -68,12 +71,12 @@ def test_any_plan_ends_and_rings_somebody(
     turns = Turns({(ACME, group): member for group, member in begun.items()},
                   {(ACME, number): since for number, since in idle.items()})
     did = directory.numbers[0]
-    plan = plan_inbound(directory, ACME, did, None, lambda one: one.number in there, turns)
+    plan = plan_inbound(directory, ACME, did, None, lambda one: one.number in there, CHOICE, turns)
     if isinstance(plan, NoRoute):
         assert plan.why
         return
     rings(plan, there)
-    assert len(plan.ends) <= len(EVERYONE)                     # each destination once
+    assert len(plan.ends) <= len(EVERYONE) + 1                 # each destination once
     assert plan.ends[-1] == len(plan.steps) - 1
     for onward in plan.goes_on:
         assert onward.after in plan.ends
@@ -85,7 +88,8 @@ def test_any_plan_ends_and_rings_somebody(
 
 def rings(plan: Plan, there: set[str]) -> None:
     for step in plan.steps:
-        assert isinstance(step, RingExtensions)
-        assert step.extensions
         assert step.seconds > 0
+        if isinstance(step, DialTrunk):
+            continue
+        assert step.extensions
         assert {one.number for one in step.extensions} <= there

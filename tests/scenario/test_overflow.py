@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from b2bua.cdr import Disposition, EndReason
+from b2bua.cdr import Direction, Disposition, EndReason
 from tests.support.office import DID, Office, open_office
 from tests.support.phone import Answers, Rejects, Rings
 
 IVAN = "+79161234567"
+MOBILE = "+79160000001"
 
 
 @pytest.fixture
@@ -131,4 +132,59 @@ async def test_the_caller_gives_up_where_the_call_has_gone_on_to(office: Office)
     call.hang_up()
     assert (await office.record()).disposition is Disposition.ABANDONED
     assert vera.calls[0].ladder() == ["INVITE", "100", "180", "CANCEL", "200", "487", "ACK"]
+    await office.all_quiet()
+
+
+async def test_a_call_from_outside_goes_on_outside_and_counts_for_both_lines(office: Office) -> None:
+    await sends(office, on_busy=MOBILE)
+    await office.phone("102", Rejects(486))
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.answered.wait()
+    onward = office.trunk.calls[1]
+    assert (onward.session.invite.uri.user, onward.caller) == (MOBILE, DID)
+    trunk = replace(office.books.directory.trunks[0], max_calls=2)
+    office.change(trunks=(trunk,))
+    await office.pbx.settings_changed()
+    second = office.trunk.call(DID, as_=IVAN)
+    await second.over.wait()
+    assert second.status == 503            # the line carries two already
+    await office.record()
+    onward.hang_up()
+    await call.over.wait()
+    record = await office.record(2)
+    assert (record.direction, record.trunk, record.disposition) == (
+        Direction.INBOUND, "operator", Disposition.ANSWERED)
+    assert (record.caller, record.dialled, record.extension) == (IVAN, DID, None)
+    assert f"102 is busy: on to {MOBILE}" in record.why
+    third = office.trunk.call(DID, as_=IVAN)
+    await third.rang.wait()                # and now none
+    third.hang_up()
+    await office.record(3)
+    await office.all_quiet()
+
+
+async def test_a_full_line_does_not_take_a_call_that_goes_on(office: Office) -> None:
+    await sends(office, on_unregistered=MOBILE)
+    office.change(trunks=(replace(office.books.directory.trunks[0], max_calls=1),))
+    await office.pbx.settings_changed()
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.over.wait()
+    record = await office.record()
+    assert (record.reason, len(office.trunk.calls)) == (EndReason.LIMIT_REACHED, 1)
+    assert "operator carries 1 calls already (max_calls)" in record.why
+    await office.all_quiet()
+
+
+async def test_a_colleagues_call_that_goes_on_outside_stays_an_internal_one(office: Office) -> None:
+    office.change(extensions=tuple(replace(one, on_unregistered=MOBILE) if one.number == "102" else one
+                                   for one in office.books.directory.extensions))
+    await office.pbx.settings_changed()
+    anna = await office.phone("101")
+    call = anna.call("102")
+    await call.answered.wait()
+    assert office.trunk.calls[0].session.invite.uri.user == MOBILE
+    call.hang_up()
+    record = await office.record()
+    assert (record.direction, record.dialled, record.trunk) == (Direction.INTERNAL, "102", "operator")
+    assert office.books.writes == []
     await office.all_quiet()

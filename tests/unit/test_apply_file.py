@@ -206,7 +206,8 @@ def test_where_calls_go_on_is_somewhere_and_never_back(tmp_path: Path) -> None:
     assert (anna.on_no_answer, anna.ring_seconds, anna.on_busy) == ("600", 12, None)
     assert faults(tmp_path, text.replace('destination = "600"', 'destination = "101"').replace(
         'on_busy = "102"', 'on_busy = "109"\non_unregistered = "101"')) == [
-        "line 29: client[0].number[0].on_busy: there is no extension or group 109. Known in 'acme': 101, 102, 600.",
+        "line 29: client[0].number[0].on_busy: there is no extension or group 109. Known in 'acme': 101, 102, 600; "
+        "outside numbers begin with +.",
         "line 30: client[0].number[0].on_unregistered: from 101 calls would come back to 101. "
         "Have one of the two lead to somebody else.",
     ]
@@ -217,6 +218,21 @@ def test_where_calls_go_on_is_somewhere_and_never_back(tmp_path: Path) -> None:
         "line 31: client[0].number[0].on_busy: from 102 calls would come back to 600. "
         "Have one of the two lead to somebody else.",
     ]
+
+
+def test_a_call_may_go_on_outside_but_not_to_ourselves(tmp_path: Path) -> None:
+    text = GOOD.replace('crm_user = 77', 'crm_user = 77\non_busy = "+79160000001"')
+    assert read(tmp_path, text).extension[ACME, "101"].on_busy == "+79160000001"
+    assert faults(tmp_path, text.replace("+79160000001", "+74957654321")) == [
+        "line 17: client[0].extension[0].on_busy: +74957654321 is a number of 'acme' itself: its calls would come in "
+        "again. Name where it leads: 600.",
+    ]
+    alone = "[[client]]\nid = \"acme\"\n[[client.extension]]\nnumber = \"101\"\naddress = \"sip:1@192.0.2.1\"\n"
+    assert faults(tmp_path, alone + 'on_busy = "+79160000001"\n') == [
+        "line 6: client[0].extension[0].on_busy: +79160000001 is outside, and 'acme' has no trunk. "
+        "Add a [[client.trunk]].",
+    ]
+    assert "on_busy: there is something in it" in faults(tmp_path, alone + 'on_busy = "79160000001234"\n')[0]
 
 
 def test_a_login_of_another_client_is_refused_by_name(tmp_path: Path) -> None:

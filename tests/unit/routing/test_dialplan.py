@@ -52,7 +52,7 @@ def rung(plan: Plan | NoRoute) -> list[list[str]]:
 def test_the_responsible_person_rings_first_and_the_destination_follows(
     responsible: int | None, reachable: set[str], expected: list[list[str]]
 ) -> None:
-    plan = plan_inbound(OFFICE, ACME, NUMBER, ivan(responsible), lambda e: e.number in reachable)
+    plan = plan_inbound(OFFICE, ACME, NUMBER, ivan(responsible), lambda e: e.number in reachable, CHOICE)
     assert rung(plan) == expected
 
 
@@ -60,13 +60,13 @@ def test_with_the_function_off_the_contact_changes_nothing() -> None:
     client = OFFICE.clients[0]
     assert client.crm is not None
     off = replace(OFFICE, clients=(replace(client, crm=replace(client.crm, forward_to_responsible=False)),))
-    assert rung(plan_inbound(off, ACME, NUMBER, ivan(77), everybody)) == [["102"]]
+    assert rung(plan_inbound(off, ACME, NUMBER, ivan(77), everybody, CHOICE)) == [["102"]]
 
 
 def test_a_number_that_goes_to_a_group_rings_whoever_is_there() -> None:
     number = replace(NUMBER, destination="600")
-    assert rung(plan_inbound(OFFICE, ACME, number, None, everybody)) == [["102", "103"]]
-    assert rung(plan_inbound(OFFICE, ACME, number, None, lambda e: e.number == "103")) == [["103"]]
+    assert rung(plan_inbound(OFFICE, ACME, number, None, everybody, CHOICE)) == [["102", "103"]]
+    assert rung(plan_inbound(OFFICE, ACME, number, None, lambda e: e.number == "103", CHOICE)) == [["103"]]
 
 
 def grouped(strategy: Strategy) -> Directory:
@@ -96,7 +96,8 @@ def test_a_group_rings_as_its_strategy_says(
     strategy: Strategy, turns: Turns, there: str, expected: list[list[str]]
 ) -> None:
     office = grouped(strategy)
-    plan = plan_inbound(office, ACME, office.numbers[0], None, lambda e: there == "all" or e.number in there, turns)
+    number = office.numbers[0]
+    plan = plan_inbound(office, ACME, number, None, lambda e: there == "all" or e.number in there, CHOICE, turns)
     assert rung(plan) == expected
     assert isinstance(plan, Plan)
     assert {step.seconds for step in plan.steps} == {20 if strategy is Strategy.TOGETHER else 7}
@@ -105,7 +106,7 @@ def test_a_group_rings_as_its_strategy_says(
 
 def test_who_has_rung_as_the_responsible_person_is_passed_over_when_the_group_rings_in_turn() -> None:
     office = grouped(Strategy.IN_TURN)
-    plan = plan_inbound(office, ACME, office.numbers[0], ivan(79), everybody)
+    plan = plan_inbound(office, ACME, office.numbers[0], ivan(79), everybody, CHOICE)
     assert rung(plan) == [["103"], ["102"], ["101"]]
     assert isinstance(plan, Plan)
     assert [step.why for step in plan.steps] == [
@@ -131,8 +132,10 @@ def told(plan: Plan | NoRoute, *causes: Cause) -> list[str]:
     rung, index, left = [], 0, list(causes)
     while True:
         step = plan.steps[index]
-        assert isinstance(step, RingExtensions)
-        rung.append(",".join(one.number for one in step.extensions))
+        if isinstance(step, DialTrunk):
+            rung.append(step.number)
+        else:
+            rung.append(",".join(one.number for one in step.extensions))
         if index not in plan.ends:
             index += 1
             continue
@@ -161,19 +164,22 @@ NO_ANSWER, BUSY, UNREGISTERED = Cause.NO_ANSWER, Cause.BUSY, Cause.UNREGISTERED
         ({"_102_on_unregistered": "101", "_101_on_unregistered": "103"}, "103", [], ["103"]),
         ({"_102_on_busy": "101", "_101_on_unregistered": "103"}, "102 103", [BUSY], ["102", "103"]),
         ({"_102_on_busy": "101"}, "102", [BUSY], ["102"]),
+        ({"_102_on_busy": "+79160000001", "_102_on_no_answer": "103"}, "all", [BUSY, BUSY], ["102", "+79160000001"]),
+        ({"_102_on_unregistered": "+79160000001"}, "103", [], ["+79160000001"]),
+        ({"_102_on_busy": "103", "_103_on_unregistered": "+79160000001"}, "102", [BUSY], ["102", "+79160000001"]),
         ({"_102_on_busy": "103", "_103_on_busy": "102"}, "all", [BUSY, BUSY, BUSY], ["102", "103"]),   # no such file
     ],
 )
 def test_a_call_that_nobody_took_goes_on_by_its_cause(
     ways: dict[str, str], there: str, causes: list[Cause], expected: list[str]
 ) -> None:
-    plan = plan_inbound(overflowing(**ways), ACME, NUMBER, None, lambda e: there == "all" or e.number in there)
+    plan = plan_inbound(overflowing(**ways), ACME, NUMBER, None, lambda e: there == "all" or e.number in there, CHOICE)
     assert told(plan, *causes) == expected
 
 
 def test_what_the_number_says_stands_before_what_its_destination_says() -> None:
     office = overflowing(_102_on_busy="101", _102_on_no_answer="101")
-    plan = plan_inbound(office, ACME, replace(NUMBER, on_busy="600"), None, everybody)
+    plan = plan_inbound(office, ACME, replace(NUMBER, on_busy="600"), None, everybody, CHOICE)
     assert told(plan, BUSY) == ["102", "102,103"]
     assert told(plan, NO_ANSWER) == ["102", "101"]
     assert isinstance(plan, Plan)
@@ -181,25 +187,44 @@ def test_what_the_number_says_stands_before_what_its_destination_says() -> None:
 
 
 def test_the_responsible_person_is_followed_by_the_number_and_where_it_leads() -> None:
-    plan = plan_inbound(overflowing(_102_on_busy="600"), ACME, NUMBER, ivan(77), everybody)
+    plan = plan_inbound(overflowing(_102_on_busy="600"), ACME, NUMBER, ivan(77), everybody, CHOICE)
     assert told(plan, BUSY) == ["101", "102", "102,103"]
 
 
 def test_why_a_call_goes_on_is_said() -> None:
     office = overflowing(_102_on_busy="101", _101_on_unregistered="103", _102_on_no_answer="101")
-    plan = plan_inbound(office, ACME, NUMBER, None, lambda e: e.number != "101")
+    plan = plan_inbound(office, ACME, NUMBER, None, lambda e: e.number != "101", CHOICE)
     assert isinstance(plan, Plan)
     assert plan.onward(0, BUSY) is not None
     assert [one.why for one in plan.goes_on if one.after == 0] == [
         "102 was not answered: on to 101; no phone of 101 is registered: on to 103",
         "102 is busy: on to 101; no phone of 101 is registered: on to 103",
     ]
-    moved = plan_inbound(overflowing(_102_on_unregistered="101"), ACME, NUMBER, None, lambda e: e.number == "101")
+    office = overflowing(_102_on_unregistered="101")
+    moved = plan_inbound(office, ACME, NUMBER, None, lambda e: e.number == "101", CHOICE)
     assert isinstance(moved, Plan)
     assert moved.steps[0].why == f"{DID} goes to 102; no phone of 102 is registered: on to 101"
-    nowhere = plan_inbound(overflowing(_102_on_unregistered="101"), ACME, NUMBER, None, nobody)
+    nowhere = plan_inbound(office, ACME, NUMBER, None, nobody, CHOICE)
     assert nowhere == NoRoute(480, EndReason.NOTHING_TO_RING,
                               f"{DID} goes to 102, where no phone is registered; no phone of 101 is registered")
+
+
+def test_a_call_that_goes_on_outside_shows_a_number_of_the_office_and_is_no_outside_call_by_that() -> None:
+    office = overflowing(_102_on_busy="+79160000001", _102_on_unregistered="+79160000001")
+    inside = plan_from_extension(office, office.extensions[0], "102", "RU", everybody, CHOICE)
+    assert isinstance(inside, Plan)
+    assert not inside.outside
+    moved = plan_inbound(office, ACME, NUMBER, None, nobody, CHOICE)
+    assert isinstance(moved, Plan)
+    (way,) = moved.steps
+    assert isinstance(way, DialTrunk)
+    assert (way.number, way.caller_id) == ("+79160000001", DID)
+    assert moved.notes == (f"{DID} goes to 102; no phone of 102 is registered: on to +79160000001",)
+    closed = replace(office, trunks=(replace(office.trunks[0], prefixes=("+44",)),))
+    assert plan_inbound(closed, ACME, NUMBER, None, nobody, CHOICE) == NoRoute(
+        480, EndReason.NOTHING_TO_RING,
+        f"{DID} goes to 102, where no phone is registered; "
+        "no trunk may be used for +79160000001: operator takes only +44")
 
 
 def test_a_colleagues_call_goes_on_as_well() -> None:
@@ -209,7 +234,7 @@ def test_a_colleagues_call_goes_on_as_well() -> None:
 
 
 def test_nobody_to_ring_says_why_with_everything_that_was_passed_over() -> None:
-    plan = plan_inbound(OFFICE, ACME, NUMBER, ivan(77), nobody)
+    plan = plan_inbound(OFFICE, ACME, NUMBER, ivan(77), nobody, CHOICE)
     assert isinstance(plan, NoRoute)
     assert (plan.status, plan.reason) == (480, EndReason.NOTHING_TO_RING)
     assert "101, responsible for Иван, has no phone registered" in plan.why
