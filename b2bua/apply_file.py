@@ -121,6 +121,8 @@ class ExtensionEntry(Entry):
     hide_caller_id: bool = Field(default=False, description="outgoing calls withhold the number (CLIR)")
     ring_seconds: int = Field(default=30, ge=1, le=300,
         description="how long it rings when a colleague dials it, or a call goes on to it")
+    forward_always: Onward | None = Field(default=None,
+        description="extension, group or +number where all its calls go instead")
     on_no_answer: Onward | None = Field(default=None,
         description="extension, group or +number where a call goes on that nobody answered")
     on_busy: Onward | None = Field(default=None, description="the same when it is busy, or declines")
@@ -171,6 +173,8 @@ class ClientEntry(Entry):
     country: Country = Field(default="RU", description="how national numbers are read (ISO 3166)")
     caller_id: CallerNumber = Field(default="",
         description="number that outgoing calls show, unless extension or trunk say another")
+    forward_outside: bool = Field(default=False,
+        description="extensions may send their calls on to outside numbers, at your cost")
     crm: CrmEntry | None = Field(default=None, description="its amoCRM account; without it: no CRM")
     trunk: tuple[TrunkEntry, ...] = Field(default=(), description="lines to operators")
     extension: tuple[ExtensionEntry, ...] = Field(default=(), description="employees' numbers and phones")
@@ -306,7 +310,7 @@ def _directory(entries: Iterable[ClientEntry], realm: str) -> Directory:
     for entry in entries:
         client = ClientId(entry.id)
         clients.append(Client(client, entry.name or entry.id, _crm(entry.crm), entry.max_calls, entry.record,
-                              entry.country, _caller_id(entry.caller_id, entry.country)))
+                              entry.country, _caller_id(entry.caller_id, entry.country), entry.forward_outside))
         trunks += [_trunk(client, trunk, entry.country) for trunk in entry.trunk]
         extensions += [_extension(client, one, login_of(entry, one), realm, entry.country) for one in entry.extension]
         groups += [Group(client, one.number, one.members, one.name, one.strategy, one.member_seconds, one.ring_seconds,
@@ -341,7 +345,7 @@ def _extension(client: ClientId, entry: ExtensionEntry, login: str, realm: str, 
         algorithm: ha1(algorithm, login, realm, entry.password.get_secret_value()) for algorithm in ("MD5", "SHA-256")}
     return Extension(client, entry.number, login, hashes, entry.name, entry.crm_user, entry.address, entry.ascii_only,
                      entry.max_contacts, _caller_id(entry.caller_id, country), entry.hide_caller_id, entry.ring_seconds,
-                     entry.on_no_answer, entry.on_busy, entry.on_unregistered)
+                     entry.forward_always, entry.on_no_answer, entry.on_busy, entry.on_unregistered)
 
 
 @dataclass(slots=True)
@@ -448,7 +452,7 @@ class _Review:
         for one, place in (*inside.values(), *numbers):
             for cause, target in _onward(one).items():
                 if target.startswith("+"):
-                    self._leads_outside(client, target, (*place, cause.value))
+                    self._leads_outside(client, one, target, (*place, cause.value))
                 elif target not in inside:
                     self._fault((*place, cause.value), f"there is no extension or group {target}",
                                 f"Known in {client.id!r}: {_listed(set(inside))}; outside numbers begin with +.")
@@ -462,13 +466,18 @@ class _Review:
                     self._fault((*place, cause.value), f"from {target} calls would come back to {number.destination}",
                                 "Have one of the two lead to somebody else.")
 
-    def _leads_outside(self, client: ClientEntry, target: str, at: Location) -> None:
+    def _leads_outside(
+        self, client: ClientEntry, whose: ExtensionEntry | GroupEntry | NumberEntry, target: str, at: Location
+    ) -> None:
         own = {normalise(one.number, client.country): one.destination for one in client.number}
         if target in own:
             self._fault(at, f"{target} is a number of {client.id!r} itself: its calls would come in again",
                         f"Name where it leads: {own[target]}.")
         elif not client.trunk:
             self._fault(at, f"{target} is outside, and {client.id!r} has no trunk", "Add a [[client.trunk]].")
+        elif isinstance(whose, ExtensionEntry) and not client.forward_outside:
+            self._fault(at, f"extension {whose.number} may not send its calls outside",
+                        f"Say `forward_outside = true` for client {client.id!r}, if its extensions shall.")
 
     def _unique(self, what: str, found: Iterable[tuple[str, Location]]) -> None:
         seen: dict[str, Location] = {}
@@ -487,7 +496,7 @@ class _Review:
 
 
 def _onward(one: ExtensionEntry | GroupEntry | NumberEntry) -> dict[Cause, str]:
-    return {cause: target for cause in Cause if (target := getattr(one, cause.value)) is not None}
+    return {cause: target for cause in Cause if (target := getattr(one, cause.value, None)) is not None}
 
 
 def _listed(names: set[str]) -> str:

@@ -34,6 +34,7 @@ class Extension:
     caller_id: str = ""                      # outgoing calls show this number; "" shows the trunk's, else the client's
     hide_caller_id: bool = False             # outgoing calls withhold it (RFC 3323)
     ring_seconds: int = 30                   # called from inside, or when a call has come on to it
+    forward_always: str | None = None        # where its calls go instead
     on_no_answer: str | None = None          # extension, group or +number where a call goes on
     on_busy: str | None = None
     on_unregistered: str | None = None
@@ -85,6 +86,7 @@ OWN_RULES = ("number_format", "caller_format", "identity", "from_shows", "trusts
 class Cause(Enum):
     """Why a call goes on from a destination; the value is its setting."""
 
+    ALWAYS = "forward_always"                # an extension's only
     NO_ANSWER = "on_no_answer"
     BUSY = "on_busy"                         # or declined
     UNREGISTERED = "on_unregistered"         # or out of reach
@@ -136,7 +138,7 @@ class Number:
 
 
 def _overflow(of: Extension | Group | Number) -> Mapping[Cause, str]:
-    return {cause: target for cause in Cause if (target := getattr(of, cause.value)) is not None}
+    return {cause: target for cause in Cause if (target := getattr(of, cause.value, None)) is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,7 @@ class Client:
     record: bool = True
     country: str = "RU"
     caller_id: str = ""                      # outgoing calls show this number unless extension or trunk say another
+    forward_outside: bool = False            # extensions may send their calls on to outside numbers: a risk of fraud
 
 
 @dataclass(frozen=True)

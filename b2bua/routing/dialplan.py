@@ -236,7 +236,11 @@ class _Inside:
         begin, told = self._there(self._first)
         if begin is None:
             known = bool(self._members(self._first))
-            told[0] = f"{why} {self._first}, " + ("where no phone is registered" if known else "which does not exist")
+            if Cause.ALWAYS in self._ways(self._first):
+                told = [f"{why} {self._first}", *told]
+            else:
+                fault = "where no phone is registered" if known else "which does not exist"
+                told[0] = f"{why} {self._first}, {fault}"
             return NoRoute(480 if known else 404, EndReason.NOTHING_TO_RING, "; ".join(told))
         ways: dict[str, dict[Cause, str]] = {}
         endings: list[tuple[str, Cause, str | None, str]] = []
@@ -279,13 +283,15 @@ class _Inside:
         onward: str | None = target
         while onward is not None and onward not in been:
             if _is_outside(onward):
-                ways = self._outside(onward)
-                return (None, [*told, ways.why]) if isinstance(ways, NoRoute) else (onward, told)
-            if any(map(self._reachable, self._members(onward))):
-                return onward, told
-            been.append(onward)
-            onward = self._ways(onward).get(Cause.UNREGISTERED)
-            told.append(f"no phone of {been[-1]} is registered" + (f": on to {onward}" if onward is not None else ""))
+                out = self._outside(onward)
+                return (None, [*told, out.why]) if isinstance(out, NoRoute) else (onward, told)
+            ways, here = self._ways(onward), onward
+            if Cause.ALWAYS not in ways and any(map(self._reachable, self._members(here))):
+                return here, told
+            been.append(here)
+            onward = ways.get(Cause.ALWAYS) or ways.get(Cause.UNREGISTERED)
+            why = f"{here} forwards all calls" if Cause.ALWAYS in ways else f"no phone of {here} is registered"
+            told.append(f"{why}: on to {onward}" if onward is not None else why)
         return None, told
 
     def _members(self, target: str) -> list[Extension]:
@@ -322,7 +328,12 @@ class _Inside:
                 yield target, in_order(group, ringable, self._turns)[0].number
 
 
-_SAID = {Cause.NO_ANSWER: "was not answered", Cause.BUSY: "is busy", Cause.UNREGISTERED: "cannot be reached"}
+_SAID = {
+    Cause.ALWAYS: "forwards all calls",
+    Cause.NO_ANSWER: "was not answered",
+    Cause.BUSY: "is busy",
+    Cause.UNREGISTERED: "cannot be reached",
+}
 _ORDERS = {
     Strategy.IN_TURN: "its members in turn",
     Strategy.ROUND: "its members by round",

@@ -158,6 +158,7 @@ clients = Table(
     Column("record", Boolean(create_constraint=False), nullable=False),
     Column("country", String(2), nullable=False),
     Column("caller_id", Text, nullable=False),
+    Column("forward_outside", Boolean(create_constraint=False), nullable=False),
 )
 
 crm_accounts = Table(
@@ -187,6 +188,7 @@ extensions = Table(
     Column("caller_id", Text, nullable=False),
     Column("hide_caller_id", Boolean(create_constraint=False), nullable=False),
     Column("ring_seconds", Integer, nullable=False),
+    Column("forward_always", Text),
     Column("on_no_answer", Text),
     Column("on_busy", Text),
     Column("on_unregistered", Text),

@@ -22,11 +22,11 @@ from tests.support.records import NOON
 
 ACME = ClientId("acme")
 CLIENT = Client(ACME, "Acme", CrmAccount("https://acme.amocrm.ru", "token", patience=1.0, default_user=5),
-                caller_id="+74957654321")
+                caller_id="+74957654321", forward_outside=True)
 HA1 = {"MD5": "a" * 32, "SHA-256": "b" * 64}
 EXTENSIONS = tuple(Extension(ACME, number, f"acme-{number}", HA1, name=f"Имя {number}", caller_id="+74957654322",
                              hide_caller_id=number == "102", ring_seconds=25,
-                             on_busy="600") for number in ("101", "102"))
+                             forward_always="+79160000001", on_busy="600") for number in ("101", "102"))
 TRUNK = Trunk(ACME, "operator", "sip.example.org", networks=(ipaddress.ip_network("192.0.2.0/24"),
                                                             ipaddress.ip_network("2001:db8::/32")), password="p")
 RULED = replace(TRUNK, name="ruled", priority=2, weight=5, prefixes=("+7495", "112"), profile="rpid",

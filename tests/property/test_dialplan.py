@@ -22,7 +22,8 @@ EXTENSIONS, GROUPS = ("101", "102", "103", "104"), ("600", "601", "602")
 EVERYONE = EXTENSIONS + GROUPS
 TARGETS = st.none() | st.sampled_from((*EVERYONE, "+79160000001"))
 CHOICE = TrunkChoice(lambda trunk: True, Random(1))
-WAYS = st.fixed_dictionaries({cause.value: TARGETS for cause in Cause})
+WAYS = st.fixed_dictionaries({cause.value: TARGETS for cause in Cause if cause is not Cause.ALWAYS})
+FORWARDS = st.fixed_dictionaries({cause.value: TARGETS for cause in Cause})
 MEMBERS = st.lists(st.sampled_from(EXTENSIONS), min_size=1, unique=True)
 
 
@@ -32,9 +33,10 @@ def lines(ways: dict[str, str | None]) -> str:
 
 @st.composite
 def files(draw: st.DrawFn) -> str:
-    text = '[[client]]\nid = "acme"\n[[client.trunk]]\nname = "op"\nhost = "192.0.2.2"\n'
+    text = '[[client]]\nid = "acme"\nforward_outside = true\n[[client.trunk]]\nname = "op"\nhost = "192.0.2.2"\n'
     for number in EXTENSIONS:
-        text += f'[[client.extension]]\nnumber = "{number}"\naddress = "sip:1@192.0.2.1"\n' + lines(draw(SPARSE))
+        text += f'[[client.extension]]\nnumber = "{number}"\naddress = "sip:1@192.0.2.1"\n'
+        text += lines(draw(st.one_of(*[st.just({})] * 4, FORWARDS)))
     for number in GROUPS:
         members = ", ".join(f'"{member}"' for member in draw(MEMBERS))
         strategy = draw(st.sampled_from(Strategy)).value

@@ -163,6 +163,20 @@ async def test_a_call_from_outside_goes_on_outside_and_counts_for_both_lines(off
     await office.all_quiet()
 
 
+async def test_who_forwards_all_calls_is_not_rung(office: Office) -> None:
+    office.change(extensions=tuple(replace(one, forward_always="103") if one.number == "102" else one
+                                   for one in office.books.directory.extensions))
+    await office.pbx.settings_changed()
+    boris, vera = await office.phone("102"), await office.phone("103", Answers(after=1.0))
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.answered.wait()
+    call.hang_up()
+    record = await office.record()
+    assert (len(boris.calls), len(vera.calls), record.extension) == (0, 1, "103")
+    assert f"{DID} goes to 102; 102 forwards all calls: on to 103" in record.why
+    await office.all_quiet()
+
+
 async def test_a_full_line_does_not_take_a_call_that_goes_on(office: Office) -> None:
     await sends(office, on_unregistered=MOBILE)
     office.change(trunks=(replace(office.books.directory.trunks[0], max_calls=1),))

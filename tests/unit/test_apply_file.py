@@ -220,9 +220,25 @@ def test_where_calls_go_on_is_somewhere_and_never_back(tmp_path: Path) -> None:
     ]
 
 
+def test_all_calls_of_an_extension_may_go_elsewhere_but_not_in_a_circle(tmp_path: Path) -> None:
+    text = GOOD.replace('crm_user = 77', 'crm_user = 77\nforward_always = "102"')
+    assert read(tmp_path, text).extension[ACME, "101"].forward_always == "102"
+    assert faults(tmp_path, text.replace('address =', 'forward_always = "101"\naddress =')) == [
+        "line 20: client[0].extension[1].forward_always: calls would go in a circle: 101, 102, 101. "
+        "Take one of these out, or have it lead to somebody else.",
+    ]
+
+
 def test_a_call_may_go_on_outside_but_not_to_ourselves(tmp_path: Path) -> None:
     text = GOOD.replace('crm_user = 77', 'crm_user = 77\non_busy = "+79160000001"')
-    assert read(tmp_path, text).extension[ACME, "101"].on_busy == "+79160000001"
+    assert faults(tmp_path, text) == [
+        "line 17: client[0].extension[0].on_busy: extension 101 may not send its calls outside. "
+        "Say `forward_outside = true` for client 'acme', if its extensions shall.",
+    ]
+    allowed = text.replace('name = "Acme"', 'name = "Acme"\nforward_outside = true')
+    assert read(tmp_path, allowed).extension[ACME, "101"].on_busy == "+79160000001"
+    office = GOOD.replace('members =', 'on_busy = "+79160000001"\nmembers =')          # a group's is the office's own
+    assert read(tmp_path, office).groups[0].on_busy == "+79160000001"
     assert faults(tmp_path, text.replace("+79160000001", "+74957654321")) == [
         "line 17: client[0].extension[0].on_busy: +74957654321 is a number of 'acme' itself: its calls would come in "
         "again. Name where it leads: 600.",

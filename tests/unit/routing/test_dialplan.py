@@ -167,6 +167,12 @@ NO_ANSWER, BUSY, UNREGISTERED = Cause.NO_ANSWER, Cause.BUSY, Cause.UNREGISTERED
         ({"_102_on_busy": "+79160000001", "_102_on_no_answer": "103"}, "all", [BUSY, BUSY], ["102", "+79160000001"]),
         ({"_102_on_unregistered": "+79160000001"}, "103", [], ["+79160000001"]),
         ({"_102_on_busy": "103", "_103_on_unregistered": "+79160000001"}, "102", [BUSY], ["102", "+79160000001"]),
+        ({"_102_forward_always": "103"}, "all", [BUSY], ["103"]),
+        ({"_102_forward_always": "103", "_102_on_busy": "101", "_103_on_busy": "600"}, "all", [BUSY],
+         ["103", "102,103"]),
+        ({"_102_forward_always": "103", "_103_on_unregistered": "600"}, "102", [], ["102"]),
+        ({"_102_on_busy": "101", "_101_forward_always": "103"}, "all", [BUSY], ["102", "103"]),
+        ({"_102_forward_always": "+79160000001"}, "all", [], ["+79160000001"]),
         ({"_102_on_busy": "103", "_103_on_busy": "102"}, "all", [BUSY, BUSY, BUSY], ["102", "103"]),   # no such file
     ],
 )
@@ -225,6 +231,16 @@ def test_a_call_that_goes_on_outside_shows_a_number_of_the_office_and_is_no_outs
         480, EndReason.NOTHING_TO_RING,
         f"{DID} goes to 102, where no phone is registered; "
         "no trunk may be used for +79160000001: operator takes only +44")
+
+
+def test_who_forwards_all_calls_and_where_nobody_is_says_so() -> None:
+    office = overflowing(_102_forward_always="101")
+    moved = plan_inbound(office, ACME, NUMBER, None, everybody, CHOICE)
+    assert isinstance(moved, Plan)
+    assert moved.steps[0].why == f"{DID} goes to 102; 102 forwards all calls: on to 101"
+    nowhere = plan_inbound(office, ACME, NUMBER, None, lambda e: e.number == "102", CHOICE)
+    assert nowhere == NoRoute(480, EndReason.NOTHING_TO_RING, f"{DID} goes to 102; 102 forwards all calls: on to 101; "
+                              "no phone of 101 is registered")
 
 
 def test_a_colleagues_call_goes_on_as_well() -> None:

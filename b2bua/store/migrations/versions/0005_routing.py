@@ -17,3 +17,5 @@ def upgrade() -> None:
     for table in ("extensions", "groups", "numbers"):
         for name in ("on_no_answer", "on_busy", "on_unregistered"):
             op.add_column(table, sa.Column(name, sa.Text()))
+    op.add_column("extensions", sa.Column("forward_always", sa.Text()))
+    op.add_column("clients", sa.Column("forward_outside", sa.Boolean(), nullable=False, server_default=sa.false()))
