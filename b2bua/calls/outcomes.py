@@ -34,6 +34,14 @@ class Elsewhere(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """A phone of this extension says where the call shall go instead (RFC 3261 §8.1.3.4)."""
+
+    by: Extension
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unanswered:
     """Nobody picked up; `status` is the best final response of the branches (RFC 3261 §16.7)."""
 
@@ -41,6 +49,7 @@ class Unanswered:
     reason: EndReason
     status: int
     elsewhere: Elsewhere = Elsewhere.NO
+    moved: Moved | None = None
 
 
 RingResult = AnsweredBy | Unanswered

@@ -13,6 +13,7 @@ from b2bua.calls.invitation import Invitation
 from b2bua.calls.outcomes import (
     AnsweredBy,
     Elsewhere,
+    Moved,
     RingResult,
     Unanswered,
     best_of,
@@ -24,10 +25,12 @@ from b2bua.calls.outcomes import (
     unanswered,
 )
 from b2bua.cdr import EndReason
-from b2bua.directory import Extension
+from b2bua.directory import Cause, Extension
 from b2bua.media.plane import MediaSession, SdpRefused, Side
-from b2bua.routing.dialplan import DialTrunk, Plan, RingExtensions
+from b2bua.routing.dialplan import DialTrunk, NoRoute, Plan, RingExtensions
 from b2bua.sip.effects import Answered, DialogRequest, Effect, Ended, Flow, OfferReceived, Provisional, Rejected
+from b2bua.sip.grammar import ParseError
+from b2bua.sip.message import Response
 from b2bua.ua.leg import IncomingLeg, Leg, OutgoingLeg, Wish
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 # and 3.5 s it has been lost four times by then, or nobody is there; timer B would let the caller wait for 32 s.
 SIGN_OF_LIFE: Final = 5.0
 MAX_TARGETS: Final = 4                     # servers of one trunk that one call tries
+MAX_MOVES: Final = 5                       # times that phones may send one call on, one after another
 
 @dataclass(frozen=True, slots=True)
 class Branch:
@@ -86,11 +90,12 @@ class Caller:
                 leg.respond(request, 480)
 
 
-async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Waiting) -> RingResult:
-    """Each step in turn; the best failure of the last destination when nobody answered."""
+async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Waiting, moves: int = 0) -> RingResult:
+    """Each step in turn; the best failure of the last destination when nobody answered. `moves`: by phones, so far."""
     call = invitation.call
     failures: list[Unanswered] = []
     next_ = 0
+    came_by: Cause | None = None
     for index, step in enumerate(plan.steps):
         if index < next_:
             continue
@@ -100,9 +105,14 @@ async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Wa
                 result = await _Round(pbx, invitation, waiting, step.seconds).run(pbx.dialler.phones(step, invitation))
             case DialTrunk():
                 last = index in plan.ends or step is plan.steps[-1]
-                result = await _through(pbx, step, invitation, waiting, last=last)
+                way = step.after(came_by) if came_by is not None else step
+                result = await _through(pbx, way, invitation, waiting, last=last)
         if isinstance(result, AnsweredBy):
             return replace(result, way=step) if isinstance(step, DialTrunk) else result
+        if result.moved is not None and (moved := _moved(pbx, call, result.moved, moves)) is not None:
+            result = await ring(pbx, moved, invitation, waiting, moves + 1)
+            if isinstance(result, AnsweredBy):
+                return result
         failures.append(result)
         call.note(f"{result.disposition.value} ({result.status})")
         if isinstance(step, DialTrunk) and result.elsewhere is Elsewhere.NO:
@@ -113,9 +123,23 @@ async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Wa
                 call.note(onward.why)
             if onward is None or onward.to is None:
                 break
-            next_ = onward.to
+            next_, came_by = onward.to, onward.cause
             failures.clear()
     return best_of(failures)
+
+
+def _moved(pbx: Switchboard, call: CallInProgress, moved: Moved, moves: int) -> Plan | None:
+    """Where a phone sends the call, if it may."""
+    if moves == MAX_MOVES:
+        call.note(f"{moved.by.number} sends the call on, and it has been sent on {MAX_MOVES} times already")
+        return None
+    plan = pbx.plan_moved(moved.by, moved.target)
+    if isinstance(plan, NoRoute):
+        call.note(plan.why)
+        return None
+    for note in plan.notes:
+        call.note(note)
+    return plan
 
 
 async def _through(
@@ -198,7 +222,7 @@ class _Round:
                     case Answered(response=response):
                         return AnsweredBy(branch.leg, branch.extension, response.body)
                     case Rejected(response=response):
-                        self._rejected(branch, response.status)
+                        self._rejected(branch, response)
                     case Ended(cause=cause):
                         self._failed(branch, not_carried(cause), cause.value)
         return self._best()
@@ -227,6 +251,7 @@ class _Round:
 
     def _best(self) -> Unanswered:
         best = best_of(self._failures)
+        best = replace(best, moved=next((one.moved for one in self._failures if one.moved is not None), None))
         # It has reached the callee: through another trunk their phone would only ring a second time.
         return replace(best, elsewhere=Elsewhere.NO) if self._rang else best
 
@@ -245,9 +270,11 @@ class _Round:
         self._failures.append(failure)
         self._call.note(f"{branch.leg.name}: {why}")
 
-    def _rejected(self, branch: Branch, status: int) -> None:
+    def _rejected(self, branch: Branch, response: Response) -> None:
+        status = response.status
         self._open.discard(branch.leg)
-        self._failures.append(unanswered(status))
+        moved = _moved_to(branch.extension, response) if branch.extension is not None else None
+        self._failures.append(replace(unanswered(status), moved=moved))
         self._call.note(f"{branch.leg.name} answered {status}")
         if status >= 600:
             # Deviation from RFC 3261 §16.7: our branches are several people. A 6xx speaks for one of them:
@@ -257,3 +284,13 @@ class _Round:
                     self._open.discard(other.leg)
                     other.leg.hang_up()
 
+
+def _moved_to(extension: Extension, response: Response) -> Moved | None:
+    """The first Contact of a 3xx; of its URI only the user part counts, as of what is dialled."""
+    if response.status not in (301, 302):
+        return None
+    try:
+        contact = response.contact
+    except ParseError:
+        return None
+    return Moved(extension, contact.uri.user) if contact is not None and contact.uri.user else None

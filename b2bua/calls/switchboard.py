@@ -34,7 +34,7 @@ from b2bua.crm.lookup import Lookup
 from b2bua.crm.port import Contact, Crm, CrmError, CrmWrite, PopUp
 from b2bua.directory import Directory, Extension, Number, Trunk
 from b2bua.media.plane import MediaPlane, MediaSession
-from b2bua.routing.dialplan import NoRoute, Plan, find_did, plan_from_extension, plan_inbound, why_no_did
+from b2bua.routing.dialplan import NoRoute, Plan, find_did, plan_from_extension, plan_inbound, plan_moved, why_no_did
 from b2bua.sip.admission import Admission, Refuse, Verdict
 from b2bua.sip.effects import Flow, IncomingRequest
 from b2bua.sip.fields import Replaces
@@ -466,6 +466,16 @@ class Switchboard:
             self.directory, extension, dialled, client.country, reachable, choice, self.turns.now
         )
         self.turns.take(extension.client, plan)
+        return plan
+
+    def plan_moved(self, by: Extension, target: str) -> Plan | NoRoute:
+        """Who should ring when a phone of this extension sends a call on."""
+        client = self.directory.client.get(by.client)
+        if client is None:
+            return NoRoute(403, EndReason.NOT_ALLOWED, f"{by.client} was taken out of the directory")
+        reachable, choice = self.dialler.reachable, self._trunks.choice
+        plan = plan_moved(self.directory, by, target, client.country, reachable, choice, self.turns.now)
+        self.turns.take(by.client, plan)
         return plan
 
     @contextmanager

@@ -32,6 +32,14 @@ class RingExtensions:
 
 
 @dataclass(frozen=True, slots=True)
+class Diverted:
+    """A call that was to reach this number of ours goes on to the outside. No cause: a phone has asked for that."""
+
+    number: str
+    cause: Cause | None
+
+
+@dataclass(frozen=True, slots=True)
 class DialTrunk:
     """Call `number`, in the spelling of that trunk, through it."""
 
@@ -40,6 +48,11 @@ class DialTrunk:
     caller_id: str                         # E.164 with + where that is known
     seconds: float
     why: str
+    diverted: Diverted | None = None
+
+    def after(self, cause: Cause) -> DialTrunk:
+        """The same, when that has sent the call on to it."""
+        return replace(self, diverted=replace(self.diverted, cause=cause)) if self.diverted is not None else self
 
 
 Step = RingExtensions | DialTrunk
@@ -126,7 +139,9 @@ def plan_inbound(
     def outside(number: str) -> Plan | NoRoute:
         return _plan_outside(directory, client, number, directory.client[client].country, choice, "", did.number)
 
-    inside = _Inside(directory, client, reachable, outside, turns, did.destination, did.ring_seconds, did.overflow)
+    inside = _Inside(
+        directory, client, reachable, outside, turns, did.destination, did.ring_seconds, did.overflow, did.number
+    )
     plan = inside.plan(f"{did.number} goes to", tuple(steps))
     if isinstance(plan, NoRoute):
         notes.append(plan.why)
@@ -142,6 +157,7 @@ def plan_from_extension(
     reachable: Reachable,
     choice: TrunkChoice,
     turns: Turns = Turns(),
+    verb: str = "dialled",
 ) -> Plan | NoRoute:
     """A phone dials: another extension, a group, or the world through the client's trunks."""
     def outside(number: str) -> Plan | NoRoute:
@@ -149,10 +165,34 @@ def plan_from_extension(
 
     here = (caller.client, dialled)
     if here in directory.extension or here in directory.group:
-        return _Inside(directory, caller.client, reachable, outside, turns, dialled).plan(f"{caller.number} dialled")
+        callee = directory.extension.get(here)
+        known = (callee.caller_id if callee is not None else "") or directory.client[caller.client].caller_id
+        inside = _Inside(directory, caller.client, reachable, outside, turns, dialled, number=known)
+        return inside.plan(f"{caller.number} {verb}")
     if not _diallable(dialled):
         return NoRoute(404, EndReason.NOT_ALLOWED, f"{dialled} is neither an extension, a group nor an outside number")
     return outside(dialled)
+
+
+def plan_moved(
+    directory: Directory,
+    by: Extension,
+    target: str,
+    country: str,
+    reachable: Reachable,
+    choice: TrunkChoice,
+    turns: Turns = Turns(),
+) -> Plan | NoRoute:
+    """A phone answers that the call shall go elsewhere (RFC 3261 §8.1.3.4): as if its extension dialled, if it may."""
+    verb = "sends the call on to"
+    plan = plan_from_extension(directory, by, target, country, reachable, choice, turns, verb)
+    if isinstance(plan, NoRoute) or not plan.outside:
+        return plan
+    client = directory.client[by.client]
+    if not client.forward_outside:
+        why = f"{by.number} {verb} {target}: extensions may not send calls outside (forward_outside)"
+        return NoRoute(403, EndReason.NOT_ALLOWED, why)
+    return replace(plan, steps=_diverted(plan.steps, by.caller_id or client.caller_id, None))
 
 
 def plan_outside(
@@ -208,7 +248,8 @@ def _responsible(
 class _Inside:
     """Extensions and groups: who rings at a destination, and where a call goes on from there, perhaps to the outside.
 
-    `seconds` and `ways` are of the number that leads to `first`; they stand before its own.
+    `seconds` and `ways` are of the number that leads to `first`; they stand before its own. `number` is what the
+    outside knows it by.
     """
 
     def __init__(
@@ -221,6 +262,7 @@ class _Inside:
         first: str,
         seconds: float | None = None,
         ways: Mapping[Cause, str] = MappingProxyType({}),
+        number: str = "",
     ) -> None:
         self._directory = directory
         self._client = client
@@ -230,6 +272,7 @@ class _Inside:
         self._first = first
         self._seconds = seconds
         self._own_ways = ways
+        self._number = number
 
     def plan(self, why: str, before: tuple[RingExtensions, ...] = ()) -> Plan | NoRoute:
         """`before`: who rings first of all, and is not rung alone once more."""
@@ -309,7 +352,8 @@ class _Inside:
     def _ring(self, target: str, why: str) -> Sequence[Step]:
         if _is_outside(target):
             ways = self._outside(target)
-            return ways.steps if isinstance(ways, Plan) else ()
+            cause = Cause.ALWAYS if Cause.ALWAYS in self._ways(self._first) else Cause.UNREGISTERED
+            return _diverted(ways.steps, self._number, cause) if isinstance(ways, Plan) else ()
         here = (self._client, target)
         ringable = tuple(filter(self._reachable, self._members(target)))
         group = self._directory.group.get(here)
@@ -346,6 +390,12 @@ def _one_by_one(group: Group, members: tuple[Extension, ...], why: str) -> list[
     steps = [RingExtensions((first,), group.member_seconds, f"{why}, {_ORDERS[group.strategy]}: {first.number}")]
     steps += [RingExtensions((one,), group.member_seconds, f"{group.number}: {one.number} is next") for one in others]
     return steps
+
+
+def _diverted(steps: Sequence[Step], number: str, cause: Cause | None) -> tuple[Step, ...]:
+    """From a number that the outside does not know nothing is told to be diverted."""
+    diverted = Diverted(number, cause) if number else None
+    return tuple(replace(step, diverted=diverted) if isinstance(step, DialTrunk) else step for step in steps)
 
 
 def _is_outside(target: str) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from b2bua.calls.ring import MAX_MOVES
 from b2bua.cdr import Direction, Disposition, EndReason
 from tests.support.office import DID, Office, open_office
 from tests.support.phone import Answers, Rejects, Rings
@@ -201,4 +202,87 @@ async def test_a_colleagues_call_that_goes_on_outside_stays_an_internal_one(offi
     record = await office.record()
     assert (record.direction, record.dialled, record.trunk) == (Direction.INTERNAL, "102", "operator")
     assert office.books.writes == []
+    await office.all_quiet()
+
+
+async def allow_outside(office: Office) -> None:
+    clients = tuple(replace(one, forward_outside=True) for one in office.books.directory.clients)
+    office.change(clients=clients)
+    await office.pbx.settings_changed()
+
+
+@pytest.mark.parametrize("status", [301, 302])
+async def test_a_phone_sends_a_call_on_to_a_colleague(office: Office, status: int) -> None:
+    await office.phone("102", Rejects(status, contact="<sip:103@10.0.0.1>"))
+    await office.phone("103", Answers(after=1.0))
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.answered.wait()
+    call.hang_up()
+    record = await office.record()
+    assert (record.extension, record.rang) == ("103", ("103",))
+    assert "102 sends the call on to 103" in record.why
+    await office.all_quiet()
+
+
+async def test_a_phone_sends_a_call_outside_only_where_that_is_allowed(office: Office) -> None:
+    await office.phone("102", Rejects(302, contact=f"<sip:{MOBILE}@10.0.0.1>"))
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.over.wait()
+    record = await office.record()
+    assert (call.status, len(office.trunk.calls)) == (480, 1)
+    why = f"102 sends the call on to {MOBILE}: extensions may not send calls outside (forward_outside)"
+    assert why in record.why
+    office.change(clients=tuple(replace(one, caller_id=DID) for one in office.books.directory.clients))
+    await allow_outside(office)
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.answered.wait()
+    onward = office.trunk.calls[-1].session.invite
+    assert onward.uri.user == MOBILE
+    assert onward.headers.get("Diversion") == f"<sip:{DID}@10.0.1.1>;reason=deflection;counter=1"
+    call.hang_up()
+    assert (await office.record(2)).direction is Direction.INBOUND
+    await office.all_quiet()
+
+
+async def test_phones_that_send_a_call_round_and_round_are_stopped(office: Office) -> None:
+    boris = await office.phone("102", Rejects(302, contact="<sip:103@10.0.0.1>"))
+    vera = await office.phone("103", Rejects(302, contact="<sip:102@10.0.0.1>"))
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.over.wait()
+    record = await office.record()
+    assert (call.status, len(boris.calls) + len(vera.calls)) == (480, 1 + MAX_MOVES)
+    assert f"103 sends the call on, and it has been sent on {MAX_MOVES} times already" in record.why
+    await office.all_quiet()
+
+
+@pytest.mark.parametrize("contact", ["", "*", "<sip:10.0.0.1>", "<tel:>", "<<<", "<sip:nobody@10.0.0.1>"])
+async def test_a_senseless_redirection_is_a_refusal(office: Office, contact: str) -> None:
+    await office.phone("102", Rejects(302, contact=contact))
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.over.wait()
+    assert call.status == 480
+    await office.record()
+    await office.all_quiet()
+
+
+@pytest.mark.parametrize(
+    ("ways", "does", "reason"),
+    [
+        ({"on_busy": MOBILE}, Rejects(486), "user-busy"),
+        ({"on_no_answer": MOBILE, "on_busy": MOBILE}, Rings(), "no-answer"),
+        ({"on_unregistered": MOBILE}, None, "unavailable"),
+    ],
+)
+async def test_the_trunk_learns_whose_call_it_was(
+    office: Office, ways: dict[str, str], does: Rejects | Rings | None, reason: str
+) -> None:
+    await sends(office, **ways)
+    if does is not None:
+        await office.phone("102", does)
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.answered.wait()
+    diversion = office.trunk.calls[1].session.invite.headers.get("Diversion")
+    assert diversion == f"<sip:{DID}@10.0.1.1>;reason={reason};counter=1"
+    call.hang_up()
+    await office.record()
     await office.all_quiet()
