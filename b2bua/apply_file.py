@@ -9,14 +9,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
+from zoneinfo import available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from b2bua.cdr import ClientId
 from b2bua.config import Network, read_toml
-from b2bua.directory import Cause, Client, CrmAccount, Directory, Extension, Group, Number, Strategy, Trunk
+from b2bua.directory import Cause, Client, CrmAccount, Directory, Extension, Group, Hours, Number, Strategy, Trunk
 from b2bua.faults import ConfigurationFaults, Fault, Location, did_you_mean, dotted, faults_of_validation
 from b2bua.numbers import NumberFormat, normalise
+from b2bua.routing import hours as opening
 from b2bua.routing.overflow import all_from, circles
 from b2bua.sip.auth import ha1
 from b2bua.store.directory import DirectoryChanged, DirectoryStore
@@ -153,6 +155,45 @@ class GroupEntry(Entry):
     on_unregistered: Onward | None = Field(default=None, description="the same when no phone of it can be reached")
 
 
+class HoursEntry(Entry):
+    time_zone: str = Field(description="whose clock counts, as \"Europe/Moscow\"", max_length=64)
+    open: tuple[str, ...] = Field(min_length=1, max_length=50,
+        description="weekdays and times, as \"mon-fri 09:00-18:00\"; until 24:00 at most, or past midnight")
+    otherwise: Onward = Field(description="extension, group or +number where calls go outside of these hours")
+    holidays: tuple[str, ...] = Field(default=(), max_length=400,
+        description="closed all day: \"2026-05-11\", or \"01-01\" each year")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if opening.zone(name) is None:
+            near = did_you_mean(name, sorted(available_timezones()), "Write it like `Europe/Moscow`.")
+            raise ValueError(f"there is no time zone {name!r} | {near}")
+        return name
+
+    @field_validator("open")
+    @classmethod
+    def _are_periods(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            try:
+                opening.period(text)
+            except ValueError:
+                raise ValueError(f"{text!r} is no opening time | Write it like `mon-fri 09:00-18:00`; the days are "
+                                 f"{', '.join(opening.DAYS)}.") from None
+        return texts
+
+    @field_validator("holidays")
+    @classmethod
+    def _are_days(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            try:
+                opening.holiday(text)
+            except ValueError:
+                raise ValueError(f"{text!r} is no date | "
+                                 "Write it like `2026-05-11`, or `01-01` for each year.") from None
+        return texts
+
+
 class NumberEntry(Entry):
     number: Text = Field(min_length=1, description="the outside number, with + and country")
     destination: Short = Field(description="number of an extension or a group")
@@ -163,6 +204,7 @@ class NumberEntry(Entry):
         description="extension, group or +number for a call that nobody answered; default: as the destination has it")
     on_busy: Onward | None = Field(default=None, description="the same when it is busy, or declines")
     on_unregistered: Onward | None = Field(default=None, description="the same when no phone of it can be reached")
+    hours: HoursEntry | None = Field(default=None, description="when it is open; default: always")
 
 
 class ClientEntry(Entry):
@@ -316,8 +358,13 @@ def _directory(entries: Iterable[ClientEntry], realm: str) -> Directory:
         groups += [Group(client, one.number, one.members, one.name, one.strategy, one.member_seconds, one.ring_seconds,
                          one.on_no_answer, one.on_busy, one.on_unregistered) for one in entry.group]
         numbers += [Number(client, normalise(one.number, entry.country), one.destination, one.trunk, one.ring_seconds,
-                           one.on_no_answer, one.on_busy, one.on_unregistered) for one in entry.number]
+                           one.on_no_answer, one.on_busy, one.on_unregistered, _hours(one.hours))
+                    for one in entry.number]
     return Directory(tuple(clients), tuple(extensions), tuple(trunks), tuple(groups), tuple(numbers))
+
+
+def _hours(entry: HoursEntry | None) -> Hours | None:
+    return Hours(entry.time_zone, entry.open, entry.otherwise, entry.holidays) if entry is not None else None
 
 
 def _crm(entry: CrmEntry | None) -> CrmAccount | None:
@@ -454,8 +501,12 @@ class _Review:
                 if target.startswith("+"):
                     self._leads_outside(client, one, target, (*place, cause.value))
                 elif target not in inside:
-                    self._fault((*place, cause.value), f"there is no extension or group {target}",
-                                f"Known in {client.id!r}: {_listed(set(inside))}; outside numbers begin with +.")
+                    self._unknown(client, inside, target, (*place, cause.value))
+        for number, place in numbers:
+            if number.hours is not None and number.hours.otherwise.startswith("+"):
+                self._leads_outside(client, number, number.hours.otherwise, (*place, "hours", "otherwise"))
+            elif number.hours is not None and number.hours.otherwise not in inside:
+                self._unknown(client, inside, number.hours.otherwise, (*place, "hours", "otherwise"))
         ways = {number: _onward(one) for number, (one, _) in inside.items()}
         for begin, cause, way in circles(ways):
             self._fault((*inside[begin][1], cause.value), f"calls would go in a circle: {', '.join(way)}",
@@ -465,6 +516,10 @@ class _Review:
                 if number.destination in all_from(ways, target):
                     self._fault((*place, cause.value), f"from {target} calls would come back to {number.destination}",
                                 "Have one of the two lead to somebody else.")
+
+    def _unknown(self, client: ClientEntry, inside: Iterable[str], target: str, at: Location) -> None:
+        self._fault(at, f"there is no extension or group {target}",
+                    f"Known in {client.id!r}: {_listed(set(inside))}; outside numbers begin with +.")
 
     def _leads_outside(
         self, client: ClientEntry, whose: ExtensionEntry | GroupEntry | NumberEntry, target: str, at: Location

@@ -120,6 +120,16 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Hours:
+    """When a number is open, as the file says it (routing/hours.py reads it), and where its calls go otherwise."""
+
+    time_zone: str                           # "Europe/Moscow"
+    open: tuple[str, ...]                    # "mon-fri 09:00-18:00"
+    otherwise: str                           # extension, group or +number
+    holidays: tuple[str, ...] = ()           # "2026-05-11", or "01-01" for each year
+
+
+@dataclass(frozen=True, slots=True)
 class Number:
     """A DID: an outside number of this client and where its calls go."""
 
@@ -131,6 +141,7 @@ class Number:
     on_no_answer: str | None = None          # these stand before the destination's own
     on_busy: str | None = None
     on_unregistered: str | None = None
+    hours: Hours | None = None               # None: always open
 
     @property
     def overflow(self) -> Mapping[Cause, str]:

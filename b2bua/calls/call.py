@@ -53,6 +53,7 @@ class CallInProgress:
     rang: dict[str, None] = field(default_factory=dict)      # extension numbers, in order, each once
     why: list[str] = field(default_factory=list)
     shown_to: set[int] = field(default_factory=set)          # CRM users that got the pop-up
+    moves: int = 0                         # times that phones have sent it on
 
     def __post_init__(self) -> None:
         self.started_at = self.clock()

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 # and 3.5 s it has been lost four times by then, or nobody is there; timer B would let the caller wait for 32 s.
 SIGN_OF_LIFE: Final = 5.0
 MAX_TARGETS: Final = 4                     # servers of one trunk that one call tries
-MAX_MOVES: Final = 5                       # times that phones may send one call on, one after another
+MAX_MOVES: Final = 5                       # times that phones may send one call on
 
 @dataclass(frozen=True, slots=True)
 class Branch:
@@ -90,8 +90,8 @@ class Caller:
                 leg.respond(request, 480)
 
 
-async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Waiting, moves: int = 0) -> RingResult:
-    """Each step in turn; the best failure of the last destination when nobody answered. `moves`: by phones, so far."""
+async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Waiting) -> RingResult:
+    """Each step in turn; the best failure of the last destination when nobody answered."""
     call = invitation.call
     failures: list[Unanswered] = []
     next_ = 0
@@ -109,8 +109,8 @@ async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Wa
                 result = await _through(pbx, way, invitation, waiting, last=last)
         if isinstance(result, AnsweredBy):
             return replace(result, way=step) if isinstance(step, DialTrunk) else result
-        if result.moved is not None and (moved := _moved(pbx, call, result.moved, moves)) is not None:
-            result = await ring(pbx, moved, invitation, waiting, moves + 1)
+        if result.moved is not None and (moved := _moved(pbx, call, result.moved)) is not None:
+            result = await ring(pbx, moved, invitation, waiting)
             if isinstance(result, AnsweredBy):
                 return result
         failures.append(result)
@@ -128,15 +128,16 @@ async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Wa
     return best_of(failures)
 
 
-def _moved(pbx: Switchboard, call: CallInProgress, moved: Moved, moves: int) -> Plan | None:
+def _moved(pbx: Switchboard, call: CallInProgress, moved: Moved) -> Plan | None:
     """Where a phone sends the call, if it may."""
-    if moves == MAX_MOVES:
+    if call.moves == MAX_MOVES:
         call.note(f"{moved.by.number} sends the call on, and it has been sent on {MAX_MOVES} times already")
         return None
     plan = pbx.plan_moved(moved.by, moved.target)
     if isinstance(plan, NoRoute):
         call.note(plan.why)
         return None
+    call.moves += 1
     for note in plan.notes:
         call.note(note)
     return plan

@@ -452,7 +452,8 @@ class Switchboard:
     def plan_for_did(self, call: CallInProgress, directory: Directory, did: Number) -> Plan | NoRoute:
         """Who should ring when that number is called from outside."""
         reachable, choice = self.dialler.reachable, self._trunks.choice
-        plan = plan_inbound(directory, call.client, did, call.contact, reachable, choice, self.turns.now)
+        now, turns = self._clock(), self.turns.now
+        plan = plan_inbound(directory, call.client, did, call.contact, reachable, choice, now, turns)
         self.turns.take(call.client, plan)
         return plan
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from types import MappingProxyType
 
 from b2bua import numbers
@@ -12,6 +13,7 @@ from b2bua.crm.port import Contact
 from b2bua.directory import Cause, Client, Directory, Extension, Group, Number, Strategy, Trunk
 from b2bua.numbers import NumberFormat
 from b2bua.routing.groups import Turns, in_order
+from b2bua.routing.hours import judge
 from b2bua.routing.overflow import all_from
 from b2bua.routing.trunk_choice import TrunkChoice
 
@@ -123,13 +125,22 @@ def plan_inbound(
     contact: Contact | None,
     reachable: Reachable,
     choice: TrunkChoice,
+    now: datetime,
     turns: Turns = Turns(),
 ) -> Plan | NoRoute:
-    """A call from outside to one of the client's numbers: the responsible person first (F5), then its destination."""
+    """A call from outside to one of the client's numbers: the responsible person first (F5), then its destination.
+
+    Outside of the number's hours nobody but who is there for that.
+    """
     steps: list[RingExtensions] = []
     notes: list[str] = []
     account = directory.client[client].crm
-    if contact is not None and account is not None and account.forward_to_responsible:
+    destination: str | None = None
+    if did.hours is not None:
+        hours = judge(did.hours, now)
+        notes.append(f"{did.number} is {hours.why}" if not hours.open else hours.why)
+        destination = None if hours.open else did.hours.otherwise
+    if destination is None and contact is not None and account is not None and account.forward_to_responsible:
         personal = _responsible(directory, client, contact, account.responsible_ring_seconds, reachable)
         if isinstance(personal, RingExtensions):
             steps.append(personal)
@@ -139,9 +150,8 @@ def plan_inbound(
     def outside(number: str) -> Plan | NoRoute:
         return _plan_outside(directory, client, number, directory.client[client].country, choice, "", did.number)
 
-    inside = _Inside(
-        directory, client, reachable, outside, turns, did.destination, did.ring_seconds, did.overflow, did.number
-    )
+    target, ways = (did.destination, did.overflow) if destination is None else (destination, {})
+    inside = _Inside(directory, client, reachable, outside, turns, target, did.ring_seconds, ways, did.number)
     plan = inside.plan(f"{did.number} goes to", tuple(steps))
     if isinstance(plan, NoRoute):
         notes.append(plan.why)
@@ -279,7 +289,7 @@ class _Inside:
         begin, told = self._there(self._first)
         if begin is None:
             known = bool(self._members(self._first))
-            if Cause.ALWAYS in self._ways(self._first):
+            if Cause.ALWAYS in self._ways(self._first) or _is_outside(self._first):
                 told = [f"{why} {self._first}", *told]
             else:
                 fault = "where no phone is registered" if known else "which does not exist"
@@ -352,7 +362,8 @@ class _Inside:
     def _ring(self, target: str, why: str) -> Sequence[Step]:
         if _is_outside(target):
             ways = self._outside(target)
-            cause = Cause.ALWAYS if Cause.ALWAYS in self._ways(self._first) else Cause.UNREGISTERED
+            always = _is_outside(self._first) or Cause.ALWAYS in self._ways(self._first)
+            cause = Cause.ALWAYS if always else Cause.UNREGISTERED
             return _diverted(ways.steps, self._number, cause) if isinstance(ways, Plan) else ()
         here = (self._client, target)
         ringable = tuple(filter(self._reachable, self._members(target)))

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Table, and_, delete, insert, select, updat
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from b2bua.cdr import ClientId
-from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Number, Strategy, Trunk
+from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Hours, Number, Strategy, Trunk
 from b2bua.numbers import NumberFormat
 from b2bua.store.engine import Database, StoreUnavailable, whole
 from b2bua.store.schema import (
@@ -75,7 +75,7 @@ class DirectoryStore:
             extensions=tuple(_extension(row) for row in rows["extensions"]),
             trunks=tuple(_trunk(row) for row in rows["trunks"]),
             groups=tuple(_group(row) for row in rows["groups"]),
-            numbers=tuple(Number(**row) for row in rows["numbers"]),
+            numbers=tuple(_number(row) for row in rows["numbers"]),
         ), generation
 
     @whole
@@ -151,13 +151,14 @@ def _rows_of(directory: Directory) -> dict[Table, dict[Key, dict[str, Any]]]:
                      for extension in directory.extensions],
         groups: [{**_fields(group), "members": json.dumps(group.members), "strategy": group.strategy.value}
                  for group in directory.groups],
-        numbers: [_fields(number) for number in directory.numbers],
+        numbers: [{**_fields(number), "hours": json.dumps(_fields(number.hours)) if number.hours else None}
+                  for number in directory.numbers],
     }
     return {table: {tuple(row[column.name] for column in table.primary_key.columns): row for row in found}
             for table, found in rows.items()}
 
 
-def _fields(value: CrmAccount | Trunk | Extension | Group | Number) -> dict[str, Any]:
+def _fields(value: CrmAccount | Trunk | Extension | Group | Number | Hours) -> dict[str, Any]:
     return {name: getattr(value, name) for name in type(value).__dataclass_fields__}
 
 
@@ -171,6 +172,13 @@ def _extension(row: dict[str, Any]) -> Extension:
 
 def _group(row: dict[str, Any]) -> Group:
     return Group(**{**row, "members": tuple(json.loads(row["members"])), "strategy": Strategy(row["strategy"])})
+
+
+def _number(row: dict[str, Any]) -> Number:
+    hours = json.loads(row["hours"]) if row["hours"] is not None else None
+    if hours is not None:
+        hours = Hours(**{**hours, "open": tuple(hours["open"]), "holidays": tuple(hours["holidays"])})
+    return Number(**{**row, "hours": hours})
 
 
 def _trunk(row: dict[str, Any]) -> Trunk:

@@ -247,5 +247,6 @@ numbers = Table(
     Column("on_no_answer", Text),
     Column("on_busy", Text),
     Column("on_unregistered", Text),
+    Column("hours", Text),                                 # JSON; NULL: always open
     ForeignKeyConstraint(["client", "trunk"], ["trunks.client", "trunks.name"]),
 )

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from b2bua.cdr import CallId, ClientId
-from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Number, Strategy, Trunk
+from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Hours, Number, Strategy, Trunk
 from b2bua.numbers import NumberFormat
 from b2bua.store import directory as directory_store
 from b2bua.store.bindings import SavedBinding
@@ -35,7 +35,8 @@ RULED = replace(TRUNK, name="ruled", priority=2, weight=5, prefixes=("+7495", "1
 FULL = Directory((CLIENT,), EXTENSIONS, (TRUNK, RULED),
                  (Group(ACME, "600", ("101", "102"), "Sales"),
                   Group(ACME, "601", ("101",), "", Strategy.LONGEST_IDLE, 20, 40, "102", "600", "101")),
-                 (Number(ACME, "+74957654321", "600", "operator", 20, "601", "102", "101"),))
+                 (Number(ACME, "+74957654321", "600", "operator", 20, "601", "102", "101",
+                         Hours("Europe/Moscow", ("mon-fri 09:00-18:00",), "102", ("01-01",))),))
 
 
 async def test_a_directory_reads_back_as_it_was_written(database_url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -17,6 +18,7 @@ from b2bua.routing.dialplan import DialTrunk, NoRoute, Plan, plan_inbound
 from b2bua.routing.groups import Turns
 from b2bua.routing.trunk_choice import TrunkChoice
 
+NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 ACME = ClientId("acme")
 EXTENSIONS, GROUPS = ("101", "102", "103", "104"), ("600", "601", "602")
 EVERYONE = EXTENSIONS + GROUPS
@@ -43,7 +45,12 @@ def files(draw: st.DrawFn) -> str:
         text += f'[[client.group]]\nnumber = "{number}"\nmembers = [{members}]\nstrategy = "{strategy}"\n'
         text += lines(draw(SPARSE))
     destination = draw(st.sampled_from(EVERYONE))
-    return text + f'[[client.number]]\nnumber = "+74951112233"\ndestination = "{destination}"\n' + lines(draw(WAYS))
+    text += f'[[client.number]]\nnumber = "+74951112233"\ndestination = "{destination}"\n' + lines(draw(WAYS))
+    otherwise = draw(TARGETS)
+    if otherwise is not None:
+        open_ = draw(st.sampled_from(["mon-fri 09:00-18:00", "sat 22:00-06:00"]))
+        text += f'[client.number.hours]\ntime_zone = "Asia/Tokyo"\nopen = ["{open_}"]\notherwise = "{otherwise}"\n'
+    return text
 
 
 # Mostly nowhere: else hardly a file is without a circle.
@@ -73,7 +80,7 @@ def test_any_plan_ends_and_rings_somebody(
     turns = Turns({(ACME, group): member for group, member in begun.items()},
                   {(ACME, number): since for number, since in idle.items()})
     did = directory.numbers[0]
-    plan = plan_inbound(directory, ACME, did, None, lambda one: one.number in there, CHOICE, turns)
+    plan = plan_inbound(directory, ACME, did, None, lambda one: one.number in there, CHOICE, NOON, turns)
     if isinstance(plan, NoRoute):
         assert plan.why
         return

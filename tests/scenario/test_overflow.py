@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
 from b2bua.calls.ring import MAX_MOVES
 from b2bua.cdr import Direction, Disposition, EndReason
+from b2bua.directory import Hours, Strategy
 from tests.support.office import DID, Office, open_office
 from tests.support.phone import Answers, Rejects, Rings
 
@@ -255,6 +257,19 @@ async def test_phones_that_send_a_call_round_and_round_are_stopped(office: Offic
     await office.all_quiet()
 
 
+async def test_a_group_whose_phones_send_calls_back_to_it_rings_no_more_than_a_few_times(office: Office) -> None:
+    group = replace(office.books.directory.groups[0], strategy=Strategy.IN_TURN)
+    office.change(groups=(group,))
+    await office.pbx.settings_changed()
+    back = Rejects(302, contact="<sip:600@10.0.0.1>")
+    anna, boris, vera = await office.phone("101"), await office.phone("102", back), await office.phone("103", back)
+    call = anna.call("600")
+    await call.over.wait()
+    assert len(boris.calls) + len(vera.calls) == 2 * (1 + MAX_MOVES)
+    await office.record()
+    await office.all_quiet()
+
+
 @pytest.mark.parametrize("contact", ["", "*", "<sip:10.0.0.1>", "<tel:>", "<<<", "<sip:nobody@10.0.0.1>"])
 async def test_a_senseless_redirection_is_a_refusal(office: Office, contact: str) -> None:
     await office.phone("102", Rejects(302, contact=contact))
@@ -285,4 +300,23 @@ async def test_the_trunk_learns_whose_call_it_was(
     assert diversion == f"<sip:{DID}@10.0.1.1>;reason={reason};counter=1"
     call.hang_up()
     await office.record()
+    await office.all_quiet()
+
+
+async def test_when_the_office_closes_calls_go_elsewhere(office: Office) -> None:
+    office.crm.knows(IVAN, "Иван Петров", responsible=77)
+    hours = Hours("UTC", ("mon 08:00-09:30",), "103")          # it is Monday, nine
+    office.change(numbers=(replace(office.books.directory.numbers[0], hours=hours),))
+    await office.pbx.settings_changed()
+    anna, vera = await office.phone("101"), await office.phone("103")
+    for _ in range(2):
+        call = office.trunk.call(DID, as_=IVAN)
+        await call.answered.wait()
+        call.hang_up()
+        await call.over.wait()
+        await asyncio.sleep(1800)
+    record = await office.record(2)
+    assert (len(anna.calls), len(vera.calls)) == (1, 1)
+    assert f"{DID} is closed, mon 09:30 in UTC" in record.why
+    assert f"{DID} goes to 103" in record.why
     await office.all_quiet()

@@ -9,7 +9,7 @@ import pytest
 
 from b2bua.apply_file import Change, difference, merged, read_directory
 from b2bua.cdr import ClientId
-from b2bua.directory import Client, Directory, Extension, Strategy
+from b2bua.directory import Client, Directory, Extension, Hours, Strategy
 from b2bua.faults import ConfigurationFaults
 from b2bua.numbers import NumberFormat
 from b2bua.sip.auth import ha1
@@ -249,6 +249,31 @@ def test_a_call_may_go_on_outside_but_not_to_ourselves(tmp_path: Path) -> None:
         "Add a [[client.trunk]].",
     ]
     assert "on_busy: there is something in it" in faults(tmp_path, alone + 'on_busy = "79160000001234"\n')[0]
+
+
+def test_a_number_has_hours_and_leads_elsewhere_outside_of_them(tmp_path: Path) -> None:
+    hours = """\
+[client.number.hours]
+time_zone = "Europe/Moscow"
+open = ["mon-fri 09:00-18:00"]
+otherwise = "102"
+holidays = ["01-01", "2026-05-11"]
+"""
+    assert read(tmp_path, GOOD + hours).numbers[0].hours == Hours(
+        "Europe/Moscow", ("mon-fri 09:00-18:00",), "102", ("01-01", "2026-05-11"))
+    wrong = hours.replace("Moscow", "Moskow").replace("09:00", "9").replace("05-11", "05-32")
+    assert faults(tmp_path, GOOD + wrong) == [
+        "line 28: client[0].number[0].hours.time_zone: there is no time zone 'Europe/Moskow'. "
+        "Did you mean `Europe/Moscow`?",
+        "line 29: client[0].number[0].hours.open: 'mon-fri 9-18:00' is no opening time. "
+        "Write it like `mon-fri 09:00-18:00`; the days are mon, tue, wed, thu, fri, sat, sun.",
+        "line 31: client[0].number[0].hours.holidays: '2026-05-32' is no date. "
+        "Write it like `2026-05-11`, or `01-01` for each year.",
+    ]
+    assert faults(tmp_path, GOOD + hours.replace('"102"', '"109"')) == [
+        "line 30: client[0].number[0].hours.otherwise: there is no extension or group 109. "
+        "Known in 'acme': 101, 102, 600; outside numbers begin with +.",
+    ]
 
 
 def test_a_login_of_another_client_is_refused_by_name(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from math import inf
 from random import Random
 
@@ -8,7 +9,7 @@ import pytest
 
 from b2bua.cdr import EndReason
 from b2bua.crm.port import Contact, EntityKind
-from b2bua.directory import Cause, Directory, Extension, Strategy
+from b2bua.directory import Cause, Directory, Extension, Hours, Strategy
 from b2bua.routing.dialplan import DialTrunk, NoRoute, Plan, RingExtensions, find_did, plan_from_extension, plan_inbound
 from b2bua.routing.groups import Turns
 from b2bua.routing.trunk_choice import TrunkChoice
@@ -16,6 +17,7 @@ from tests.support.office import ACME, DID, directory
 
 OFFICE = directory()
 NUMBER = OFFICE.numbers[0]
+NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)         # a Monday
 
 
 CHOICE = TrunkChoice(lambda trunk: True, Random(1))
@@ -52,7 +54,7 @@ def rung(plan: Plan | NoRoute) -> list[list[str]]:
 def test_the_responsible_person_rings_first_and_the_destination_follows(
     responsible: int | None, reachable: set[str], expected: list[list[str]]
 ) -> None:
-    plan = plan_inbound(OFFICE, ACME, NUMBER, ivan(responsible), lambda e: e.number in reachable, CHOICE)
+    plan = plan_inbound(OFFICE, ACME, NUMBER, ivan(responsible), lambda e: e.number in reachable, CHOICE, NOON)
     assert rung(plan) == expected
 
 
@@ -60,13 +62,13 @@ def test_with_the_function_off_the_contact_changes_nothing() -> None:
     client = OFFICE.clients[0]
     assert client.crm is not None
     off = replace(OFFICE, clients=(replace(client, crm=replace(client.crm, forward_to_responsible=False)),))
-    assert rung(plan_inbound(off, ACME, NUMBER, ivan(77), everybody, CHOICE)) == [["102"]]
+    assert rung(plan_inbound(off, ACME, NUMBER, ivan(77), everybody, CHOICE, NOON)) == [["102"]]
 
 
 def test_a_number_that_goes_to_a_group_rings_whoever_is_there() -> None:
     number = replace(NUMBER, destination="600")
-    assert rung(plan_inbound(OFFICE, ACME, number, None, everybody, CHOICE)) == [["102", "103"]]
-    assert rung(plan_inbound(OFFICE, ACME, number, None, lambda e: e.number == "103", CHOICE)) == [["103"]]
+    assert rung(plan_inbound(OFFICE, ACME, number, None, everybody, CHOICE, NOON)) == [["102", "103"]]
+    assert rung(plan_inbound(OFFICE, ACME, number, None, lambda e: e.number == "103", CHOICE, NOON)) == [["103"]]
 
 
 def grouped(strategy: Strategy) -> Directory:
@@ -97,7 +99,7 @@ def test_a_group_rings_as_its_strategy_says(
 ) -> None:
     office = grouped(strategy)
     number = office.numbers[0]
-    plan = plan_inbound(office, ACME, number, None, lambda e: there == "all" or e.number in there, CHOICE, turns)
+    plan = plan_inbound(office, ACME, number, None, lambda e: there == "all" or e.number in there, CHOICE, NOON, turns)
     assert rung(plan) == expected
     assert isinstance(plan, Plan)
     assert {step.seconds for step in plan.steps} == {20 if strategy is Strategy.TOGETHER else 7}
@@ -106,7 +108,7 @@ def test_a_group_rings_as_its_strategy_says(
 
 def test_who_has_rung_as_the_responsible_person_is_passed_over_when_the_group_rings_in_turn() -> None:
     office = grouped(Strategy.IN_TURN)
-    plan = plan_inbound(office, ACME, office.numbers[0], ivan(79), everybody, CHOICE)
+    plan = plan_inbound(office, ACME, office.numbers[0], ivan(79), everybody, CHOICE, NOON)
     assert rung(plan) == [["103"], ["102"], ["101"]]
     assert isinstance(plan, Plan)
     assert [step.why for step in plan.steps] == [
@@ -179,13 +181,14 @@ NO_ANSWER, BUSY, UNREGISTERED = Cause.NO_ANSWER, Cause.BUSY, Cause.UNREGISTERED
 def test_a_call_that_nobody_took_goes_on_by_its_cause(
     ways: dict[str, str], there: str, causes: list[Cause], expected: list[str]
 ) -> None:
-    plan = plan_inbound(overflowing(**ways), ACME, NUMBER, None, lambda e: there == "all" or e.number in there, CHOICE)
+    office = overflowing(**ways)
+    plan = plan_inbound(office, ACME, NUMBER, None, lambda e: there == "all" or e.number in there, CHOICE, NOON)
     assert told(plan, *causes) == expected
 
 
 def test_what_the_number_says_stands_before_what_its_destination_says() -> None:
     office = overflowing(_102_on_busy="101", _102_on_no_answer="101")
-    plan = plan_inbound(office, ACME, replace(NUMBER, on_busy="600"), None, everybody, CHOICE)
+    plan = plan_inbound(office, ACME, replace(NUMBER, on_busy="600"), None, everybody, CHOICE, NOON)
     assert told(plan, BUSY) == ["102", "102,103"]
     assert told(plan, NO_ANSWER) == ["102", "101"]
     assert isinstance(plan, Plan)
@@ -193,13 +196,13 @@ def test_what_the_number_says_stands_before_what_its_destination_says() -> None:
 
 
 def test_the_responsible_person_is_followed_by_the_number_and_where_it_leads() -> None:
-    plan = plan_inbound(overflowing(_102_on_busy="600"), ACME, NUMBER, ivan(77), everybody, CHOICE)
+    plan = plan_inbound(overflowing(_102_on_busy="600"), ACME, NUMBER, ivan(77), everybody, CHOICE, NOON)
     assert told(plan, BUSY) == ["101", "102", "102,103"]
 
 
 def test_why_a_call_goes_on_is_said() -> None:
     office = overflowing(_102_on_busy="101", _101_on_unregistered="103", _102_on_no_answer="101")
-    plan = plan_inbound(office, ACME, NUMBER, None, lambda e: e.number != "101", CHOICE)
+    plan = plan_inbound(office, ACME, NUMBER, None, lambda e: e.number != "101", CHOICE, NOON)
     assert isinstance(plan, Plan)
     assert plan.onward(0, BUSY) is not None
     assert [one.why for one in plan.goes_on if one.after == 0] == [
@@ -207,10 +210,10 @@ def test_why_a_call_goes_on_is_said() -> None:
         "102 is busy: on to 101; no phone of 101 is registered: on to 103",
     ]
     office = overflowing(_102_on_unregistered="101")
-    moved = plan_inbound(office, ACME, NUMBER, None, lambda e: e.number == "101", CHOICE)
+    moved = plan_inbound(office, ACME, NUMBER, None, lambda e: e.number == "101", CHOICE, NOON)
     assert isinstance(moved, Plan)
     assert moved.steps[0].why == f"{DID} goes to 102; no phone of 102 is registered: on to 101"
-    nowhere = plan_inbound(office, ACME, NUMBER, None, nobody, CHOICE)
+    nowhere = plan_inbound(office, ACME, NUMBER, None, nobody, CHOICE, NOON)
     assert nowhere == NoRoute(480, EndReason.NOTHING_TO_RING,
                               f"{DID} goes to 102, where no phone is registered; no phone of 101 is registered")
 
@@ -220,14 +223,14 @@ def test_a_call_that_goes_on_outside_shows_a_number_of_the_office_and_is_no_outs
     inside = plan_from_extension(office, office.extensions[0], "102", "RU", everybody, CHOICE)
     assert isinstance(inside, Plan)
     assert not inside.outside
-    moved = plan_inbound(office, ACME, NUMBER, None, nobody, CHOICE)
+    moved = plan_inbound(office, ACME, NUMBER, None, nobody, CHOICE, NOON)
     assert isinstance(moved, Plan)
     (way,) = moved.steps
     assert isinstance(way, DialTrunk)
     assert (way.number, way.caller_id) == ("+79160000001", DID)
     assert moved.notes == (f"{DID} goes to 102; no phone of 102 is registered: on to +79160000001",)
     closed = replace(office, trunks=(replace(office.trunks[0], prefixes=("+44",)),))
-    assert plan_inbound(closed, ACME, NUMBER, None, nobody, CHOICE) == NoRoute(
+    assert plan_inbound(closed, ACME, NUMBER, None, nobody, CHOICE, NOON) == NoRoute(
         480, EndReason.NOTHING_TO_RING,
         f"{DID} goes to 102, where no phone is registered; "
         "no trunk may be used for +79160000001: operator takes only +44")
@@ -235,12 +238,28 @@ def test_a_call_that_goes_on_outside_shows_a_number_of_the_office_and_is_no_outs
 
 def test_who_forwards_all_calls_and_where_nobody_is_says_so() -> None:
     office = overflowing(_102_forward_always="101")
-    moved = plan_inbound(office, ACME, NUMBER, None, everybody, CHOICE)
+    moved = plan_inbound(office, ACME, NUMBER, None, everybody, CHOICE, NOON)
     assert isinstance(moved, Plan)
     assert moved.steps[0].why == f"{DID} goes to 102; 102 forwards all calls: on to 101"
-    nowhere = plan_inbound(office, ACME, NUMBER, None, lambda e: e.number == "102", CHOICE)
+    nowhere = plan_inbound(office, ACME, NUMBER, None, lambda e: e.number == "102", CHOICE, NOON)
     assert nowhere == NoRoute(480, EndReason.NOTHING_TO_RING, f"{DID} goes to 102; 102 forwards all calls: on to 101; "
                               "no phone of 101 is registered")
+
+
+def test_outside_of_its_hours_a_number_leads_elsewhere_and_the_responsible_person_is_left_alone() -> None:
+    hours = Hours("Europe/Moscow", ("mon-fri 09:00-18:00",), "103")
+    number = replace(NUMBER, hours=hours, on_busy="600")
+    day = plan_inbound(OFFICE, ACME, number, ivan(77), everybody, CHOICE, NOON)
+    assert told(day, BUSY) == ["101", "102", "102,103"]
+    assert isinstance(day, Plan)
+    assert day.notes == ("open, mon 15:00 in Europe/Moscow",)
+    night = plan_inbound(OFFICE, ACME, number, ivan(77), everybody, CHOICE, NOON + timedelta(hours=3))
+    assert told(night, BUSY) == ["103"]
+    assert isinstance(night, Plan)
+    assert night.notes == (f"{DID} is closed, mon 18:00 in Europe/Moscow",)
+    away = replace(number, hours=replace(hours, otherwise="+79160000001"))
+    outside = plan_inbound(OFFICE, ACME, away, None, everybody, CHOICE, NOON + timedelta(hours=3))
+    assert told(outside) == ["+79160000001"]
 
 
 def test_a_colleagues_call_goes_on_as_well() -> None:
@@ -250,7 +269,7 @@ def test_a_colleagues_call_goes_on_as_well() -> None:
 
 
 def test_nobody_to_ring_says_why_with_everything_that_was_passed_over() -> None:
-    plan = plan_inbound(OFFICE, ACME, NUMBER, ivan(77), nobody, CHOICE)
+    plan = plan_inbound(OFFICE, ACME, NUMBER, ivan(77), nobody, CHOICE, NOON)
     assert isinstance(plan, NoRoute)
     assert (plan.status, plan.reason) == (480, EndReason.NOTHING_TO_RING)
     assert "101, responsible for Иван, has no phone registered" in plan.why

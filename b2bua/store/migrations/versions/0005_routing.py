@@ -1,4 +1,4 @@
-"""In what order the members of a group ring, and where a call goes on that nobody took."""
+"""In what order the members of a group ring, and where a call goes on that nobody took, and opening hours."""
 
 from __future__ import annotations
 
@@ -19,3 +19,4 @@ def upgrade() -> None:
             op.add_column(table, sa.Column(name, sa.Text()))
     op.add_column("extensions", sa.Column("forward_always", sa.Text()))
     op.add_column("clients", sa.Column("forward_outside", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.add_column("numbers", sa.Column("hours", sa.Text()))
