@@ -9,14 +9,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
+from zoneinfo import available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from b2bua.cdr import ClientId
 from b2bua.config import Network, read_toml
-from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Number, Trunk
+from b2bua.directory import Cause, Client, CrmAccount, Directory, Extension, Group, Hours, Number, Strategy, Trunk
 from b2bua.faults import ConfigurationFaults, Fault, Location, did_you_mean, dotted, faults_of_validation
 from b2bua.numbers import NumberFormat, normalise
+from b2bua.routing import hours as opening
+from b2bua.routing.overflow import all_from, circles
 from b2bua.sip.auth import ha1
 from b2bua.store.directory import DirectoryChanged, DirectoryStore
 from b2bua.toml_lines import LocatedToml
@@ -30,6 +33,7 @@ Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 FilePath = Annotated[str, Field(max_length=1000, pattern=r"^(/[^\x00-\x1f\x7f]*)?$")]      # absolute, on the server
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 Prefix = Annotated[str, Field(pattern=r"^\+?[0-9*#]{1,15}$")]
+Onward = Annotated[str, Field(pattern=r"^([0-9*#]{1,12}|\+[0-9]{5,15})$")]
 CallerNumber = Annotated[str, Field(max_length=40, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
@@ -117,6 +121,14 @@ class ExtensionEntry(Entry):
     caller_id: CallerNumber = Field(default="",
         description="number that its outgoing calls show; default: the trunk's, else the client's")
     hide_caller_id: bool = Field(default=False, description="outgoing calls withhold the number (CLIR)")
+    ring_seconds: int = Field(default=30, ge=1, le=300,
+        description="how long it rings when a colleague dials it, or a call goes on to it")
+    forward_always: Onward | None = Field(default=None,
+        description="extension, group or +number where all its calls go instead")
+    on_no_answer: Onward | None = Field(default=None,
+        description="extension, group or +number where a call goes on that nobody answered")
+    on_busy: Onward | None = Field(default=None, description="the same when it is busy, or declines")
+    on_unregistered: Onward | None = Field(default=None, description="the same when no phone of it can be reached")
 
     @field_validator("password")
     @classmethod
@@ -129,15 +141,70 @@ class ExtensionEntry(Entry):
 class GroupEntry(Entry):
     number: Short = Field(description="what colleagues dial: digits, * and #, at most 12")
     members: tuple[Short, ...] = Field(min_length=1, max_length=50,
-        description="numbers of extensions; they ring together")
+        description="numbers of extensions, in their order")
     name: Text = Field(default="", description="of the group, for people")
+    strategy: Strategy = Field(default=Strategy.TOGETHER,
+        description="who rings first: together, in-turn, round, longest-idle; see below")
+    member_seconds: int = Field(default=15, ge=1, le=300,
+        description="how long each member rings, unless they ring together")
+    ring_seconds: int = Field(default=30, ge=1, le=300,
+        description="together: how long it rings when a colleague dials it, or a call goes on to it")
+    on_no_answer: Onward | None = Field(default=None,
+        description="extension, group or +number where a call goes on that nobody answered")
+    on_busy: Onward | None = Field(default=None, description="the same when it is busy, or declines")
+    on_unregistered: Onward | None = Field(default=None, description="the same when no phone of it can be reached")
+
+
+class HoursEntry(Entry):
+    time_zone: str = Field(description="whose clock counts, as \"Europe/Moscow\"", max_length=64)
+    open: tuple[str, ...] = Field(min_length=1, max_length=50,
+        description="weekdays and times, as \"mon-fri 09:00-18:00\"; until 24:00 at most, or past midnight")
+    otherwise: Onward = Field(description="extension, group or +number where calls go outside of these hours")
+    holidays: tuple[str, ...] = Field(default=(), max_length=400,
+        description="closed all day: \"2026-05-11\", or \"01-01\" each year")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if opening.zone(name) is None:
+            near = did_you_mean(name, sorted(available_timezones()), "Write it like `Europe/Moscow`.")
+            raise ValueError(f"there is no time zone {name!r} | {near}")
+        return name
+
+    @field_validator("open")
+    @classmethod
+    def _are_periods(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            try:
+                opening.period(text)
+            except ValueError:
+                raise ValueError(f"{text!r} is no opening time | Write it like `mon-fri 09:00-18:00`; the days are "
+                                 f"{', '.join(opening.DAYS)}.") from None
+        return texts
+
+    @field_validator("holidays")
+    @classmethod
+    def _are_days(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            try:
+                opening.holiday(text)
+            except ValueError:
+                raise ValueError(f"{text!r} is no date | "
+                                 "Write it like `2026-05-11`, or `01-01` for each year.") from None
+        return texts
 
 
 class NumberEntry(Entry):
     number: Text = Field(min_length=1, description="the outside number, with + and country")
     destination: Short = Field(description="number of an extension or a group")
     trunk: Word | None = Field(default=None, description="only calls from this trunk; default: from any")
-    ring_seconds: int = Field(default=30, ge=1, le=300, description="how long the destination rings")
+    ring_seconds: int = Field(default=30, ge=1, le=300,
+        description="how long the destination rings; each member of a group that rings in turn has its own time")
+    on_no_answer: Onward | None = Field(default=None,
+        description="extension, group or +number for a call that nobody answered; default: as the destination has it")
+    on_busy: Onward | None = Field(default=None, description="the same when it is busy, or declines")
+    on_unregistered: Onward | None = Field(default=None, description="the same when no phone of it can be reached")
+    hours: HoursEntry | None = Field(default=None, description="when it is open; default: always")
 
 
 class ClientEntry(Entry):
@@ -148,6 +215,8 @@ class ClientEntry(Entry):
     country: Country = Field(default="RU", description="how national numbers are read (ISO 3166)")
     caller_id: CallerNumber = Field(default="",
         description="number that outgoing calls show, unless extension or trunk say another")
+    forward_outside: bool = Field(default=False,
+        description="extensions may send their calls on to outside numbers, at your cost")
     crm: CrmEntry | None = Field(default=None, description="its amoCRM account; without it: no CRM")
     trunk: tuple[TrunkEntry, ...] = Field(default=(), description="lines to operators")
     extension: tuple[ExtensionEntry, ...] = Field(default=(), description="employees' numbers and phones")
@@ -283,13 +352,19 @@ def _directory(entries: Iterable[ClientEntry], realm: str) -> Directory:
     for entry in entries:
         client = ClientId(entry.id)
         clients.append(Client(client, entry.name or entry.id, _crm(entry.crm), entry.max_calls, entry.record,
-                              entry.country, _caller_id(entry.caller_id, entry.country)))
+                              entry.country, _caller_id(entry.caller_id, entry.country), entry.forward_outside))
         trunks += [_trunk(client, trunk, entry.country) for trunk in entry.trunk]
         extensions += [_extension(client, one, login_of(entry, one), realm, entry.country) for one in entry.extension]
-        groups += [Group(client, group.number, group.members, group.name) for group in entry.group]
-        numbers += [Number(client, normalise(one.number, entry.country), one.destination, one.trunk, one.ring_seconds)
+        groups += [Group(client, one.number, one.members, one.name, one.strategy, one.member_seconds, one.ring_seconds,
+                         one.on_no_answer, one.on_busy, one.on_unregistered) for one in entry.group]
+        numbers += [Number(client, normalise(one.number, entry.country), one.destination, one.trunk, one.ring_seconds,
+                           one.on_no_answer, one.on_busy, one.on_unregistered, _hours(one.hours))
                     for one in entry.number]
     return Directory(tuple(clients), tuple(extensions), tuple(trunks), tuple(groups), tuple(numbers))
+
+
+def _hours(entry: HoursEntry | None) -> Hours | None:
+    return Hours(entry.time_zone, entry.open, entry.otherwise, entry.holidays) if entry is not None else None
 
 
 def _crm(entry: CrmEntry | None) -> CrmAccount | None:
@@ -316,7 +391,8 @@ def _extension(client: ClientId, entry: ExtensionEntry, login: str, realm: str, 
     hashes = {} if entry.password is None else {
         algorithm: ha1(algorithm, login, realm, entry.password.get_secret_value()) for algorithm in ("MD5", "SHA-256")}
     return Extension(client, entry.number, login, hashes, entry.name, entry.crm_user, entry.address, entry.ascii_only,
-                     entry.max_contacts, _caller_id(entry.caller_id, country), entry.hide_caller_id)
+                     entry.max_contacts, _caller_id(entry.caller_id, country), entry.hide_caller_id, entry.ring_seconds,
+                     entry.forward_always, entry.on_no_answer, entry.on_busy, entry.on_unregistered)
 
 
 @dataclass(slots=True)
@@ -348,6 +424,7 @@ class _Review:
             self._extension(entry, extension, (*at, "extension", index))
         self._groups(entry, at)
         self._numbers(entry, at)
+        self._overflow(entry, at)
 
     def _caller_id(self, number: str, country: str, at: Location) -> None:
         if number and not _TELEPHONE.fullmatch(normalise(number, country)):
@@ -389,6 +466,14 @@ class _Review:
                                 f"Extensions of {client.id!r}: {_listed(known)}.")
             if len(set(group.members)) < len(group.members):
                 self._fault((*at, "group", index, "members"), "a member is named twice", "Name each one once.")
+            if "member_seconds" in group.model_fields_set and group.strategy is Strategy.TOGETHER:
+                self._fault((*at, "group", index, "member_seconds"),
+                            f"the members of {group.number} ring together, so no one has a time of their own",
+                            'Take it out, or choose another `strategy`, as "in-turn".')
+            if "ring_seconds" in group.model_fields_set and group.strategy is not Strategy.TOGETHER:
+                self._fault((*at, "group", index, "ring_seconds"),
+                            f"the members of {group.number} ring one after another, each for `member_seconds`",
+                            'Take it out, or say `strategy = "together"`.')
 
     def _numbers(self, client: ClientEntry, at: Location) -> None:
         targets = {one.number for one in client.extension} | {one.number for one in client.group}
@@ -405,6 +490,50 @@ class _Review:
                 self._fault((*place, "number"), f"{number.number!r} is no telephone number",
                             "Write it as the operator sends it, best with + and country.")
 
+    def _overflow(self, client: ClientEntry, at: Location) -> None:
+        """Each target is there, and from none of them a call comes back to where it has been."""
+        inside: dict[str, tuple[ExtensionEntry | GroupEntry, Location]] = {}
+        inside |= {one.number: (one, (*at, "extension", index)) for index, one in enumerate(client.extension)}
+        inside |= {one.number: (one, (*at, "group", index)) for index, one in enumerate(client.group)}
+        numbers = [(one, (*at, "number", index)) for index, one in enumerate(client.number)]
+        for one, place in (*inside.values(), *numbers):
+            for cause, target in _onward(one).items():
+                if target.startswith("+"):
+                    self._leads_outside(client, one, target, (*place, cause.value))
+                elif target not in inside:
+                    self._unknown(client, inside, target, (*place, cause.value))
+        for number, place in numbers:
+            if number.hours is not None and number.hours.otherwise.startswith("+"):
+                self._leads_outside(client, number, number.hours.otherwise, (*place, "hours", "otherwise"))
+            elif number.hours is not None and number.hours.otherwise not in inside:
+                self._unknown(client, inside, number.hours.otherwise, (*place, "hours", "otherwise"))
+        ways = {number: _onward(one) for number, (one, _) in inside.items()}
+        for begin, cause, way in circles(ways):
+            self._fault((*inside[begin][1], cause.value), f"calls would go in a circle: {', '.join(way)}",
+                        "Take one of these out, or have it lead to somebody else.")
+        for number, place in numbers:
+            for cause, target in _onward(number).items():
+                if number.destination in all_from(ways, target):
+                    self._fault((*place, cause.value), f"from {target} calls would come back to {number.destination}",
+                                "Have one of the two lead to somebody else.")
+
+    def _unknown(self, client: ClientEntry, inside: Iterable[str], target: str, at: Location) -> None:
+        self._fault(at, f"there is no extension or group {target}",
+                    f"Known in {client.id!r}: {_listed(set(inside))}; outside numbers begin with +.")
+
+    def _leads_outside(
+        self, client: ClientEntry, whose: ExtensionEntry | GroupEntry | NumberEntry, target: str, at: Location
+    ) -> None:
+        own = {normalise(one.number, client.country): one.destination for one in client.number}
+        if target in own:
+            self._fault(at, f"{target} is a number of {client.id!r} itself: its calls would come in again",
+                        f"Name where it leads: {own[target]}.")
+        elif not client.trunk:
+            self._fault(at, f"{target} is outside, and {client.id!r} has no trunk", "Add a [[client.trunk]].")
+        elif isinstance(whose, ExtensionEntry) and not client.forward_outside:
+            self._fault(at, f"extension {whose.number} may not send its calls outside",
+                        f"Say `forward_outside = true` for client {client.id!r}, if its extensions shall.")
+
     def _unique(self, what: str, found: Iterable[tuple[str, Location]]) -> None:
         seen: dict[str, Location] = {}
         for name, at in found:
@@ -419,6 +548,10 @@ class _Review:
 
     def _fault(self, at: Location, problem: str, remedy: str) -> None:
         self.faults.append(Fault(self.toml.line(at), dotted(at), problem, remedy))
+
+
+def _onward(one: ExtensionEntry | GroupEntry | NumberEntry) -> dict[Cause, str]:
+    return {cause: target for cause in Cause if (target := getattr(one, cause.value, None)) is not None}
 
 
 def _listed(names: set[str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from functools import cached_property
 
 from b2bua.cdr import ClientId
@@ -32,6 +33,15 @@ class Extension:
     max_contacts: int = 5
     caller_id: str = ""                      # outgoing calls show this number; "" shows the trunk's, else the client's
     hide_caller_id: bool = False             # outgoing calls withhold it (RFC 3323)
+    ring_seconds: int = 30                   # called from inside, or when a call has come on to it
+    forward_always: str | None = None        # where its calls go instead
+    on_no_answer: str | None = None          # extension, group or +number where a call goes on
+    on_busy: str | None = None
+    on_unregistered: str | None = None
+
+    @property
+    def overflow(self) -> Mapping[Cause, str]:
+        return _overflow(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +83,50 @@ class Trunk:
 OWN_RULES = ("number_format", "caller_format", "identity", "from_shows", "trusts")
 
 
+class Cause(Enum):
+    """Why a call goes on from a destination; the value is its setting."""
+
+    ALWAYS = "forward_always"                # an extension's only
+    NO_ANSWER = "on_no_answer"
+    BUSY = "on_busy"                         # or declined
+    UNREGISTERED = "on_unregistered"         # or out of reach
+
+
+class Strategy(Enum):
+    """In what order the members of a group ring."""
+
+    TOGETHER = "together"
+    IN_TURN = "in-turn"                      # one after another, as they stand
+    ROUND = "round"                          # the same, and each call begins with the next member
+    LONGEST_IDLE = "longest-idle"            # the same, and who has been without a call longest is the first
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     client: ClientId
     number: str
-    members: tuple[str, ...]                 # extension numbers, rung together
+    members: tuple[str, ...]                 # extension numbers
     name: str = ""
+    strategy: Strategy = Strategy.TOGETHER
+    member_seconds: int = 15                 # how long each rings, unless they ring together
+    ring_seconds: int = 30                   # together; called from inside, or when a call has come on to it
+    on_no_answer: str | None = None          # extension, group or +number where a call goes on
+    on_busy: str | None = None
+    on_unregistered: str | None = None
+
+    @property
+    def overflow(self) -> Mapping[Cause, str]:
+        return _overflow(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """When a number is open, as the file says it (routing/hours.py reads it), and where its calls go otherwise."""
+
+    time_zone: str                           # "Europe/Moscow"
+    open: tuple[str, ...]                    # "mon-fri 09:00-18:00"
+    otherwise: str                           # extension, group or +number
+    holidays: tuple[str, ...] = ()           # "2026-05-11", or "01-01" for each year
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +138,18 @@ class Number:
     destination: str                         # extension or group number
     trunk: str | None = None                 # only from this trunk
     ring_seconds: int = 30
+    on_no_answer: str | None = None          # these stand before the destination's own
+    on_busy: str | None = None
+    on_unregistered: str | None = None
+    hours: Hours | None = None               # None: always open
+
+    @property
+    def overflow(self) -> Mapping[Cause, str]:
+        return _overflow(self)
+
+
+def _overflow(of: Extension | Group | Number) -> Mapping[Cause, str]:
+    return {cause: target for cause in Cause if (target := getattr(of, cause.value, None)) is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +175,7 @@ class Client:
     record: bool = True
     country: str = "RU"
     caller_id: str = ""                      # outgoing calls show this number unless extension or trunk say another
+    forward_outside: bool = False            # extensions may send their calls on to outside numbers: a risk of fraud
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ class CallInProgress:
     rang: dict[str, None] = field(default_factory=dict)      # extension numbers, in order, each once
     why: list[str] = field(default_factory=list)
     shown_to: set[int] = field(default_factory=set)          # CRM users that got the pop-up
+    moves: int = 0                         # times that phones have sent it on
 
     def __post_init__(self) -> None:
         self.started_at = self.clock()
@@ -75,8 +76,8 @@ class CallInProgress:
         self.extension = extension or self.extension
 
     def goes_through(self, trunk: str) -> None:
-        """It is tried there. A call that is up, and is only transferred that way, stays its own trunk's."""
-        if self.answered_at is None:
+        """It is tried there. A call that is up, or that came by a trunk, stays its own trunk's."""
+        if self.answered_at is None and self.direction is not Direction.INBOUND:
             self.trunk = trunk
 
     def handed_to(self, extension: Extension | None) -> None:

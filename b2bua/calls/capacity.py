@@ -11,7 +11,7 @@ from b2bua.directory import Client, Trunk
 
 @dataclass(slots=True)
 class _Place:
-    """What one call counts for: its client, and the line of a trunk; two lines, when a transfer takes it outside."""
+    """What one call counts for: its client and a line of a trunk; a second line, when it goes on outside."""
 
     client: ClientId
     line: str | None
@@ -60,7 +60,7 @@ class Capacity:
         return full
 
     def take_second_line(self, call: CallId, trunk: Trunk) -> str | None:
-        """A call that is up is transferred to the outside, and keeps the line that it has."""
+        """A call that came by a trunk, or is up, goes outside, and keeps the line that it has."""
         self.leave_second_line(call)
         full = self._full(trunk)
         if full is None:
@@ -69,7 +69,7 @@ class Capacity:
         return full
 
     def leave_second_line(self, call: CallId) -> None:
-        """The transfer came to nothing."""
+        """Nothing came of that."""
         place = self._places.get(call)
         if place is not None:
             self._count_line(place.client, place.second_line, -1)

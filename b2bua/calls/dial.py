@@ -109,7 +109,7 @@ class StepDialler:
             return
         call.goes_through(trunk.name)
         domain = trunk.domain or trunk.host
-        shown = shown_to(trunk, step.caller_id, hidden=invitation.withheld)
+        shown = shown_to(trunk, step.caller_id, hidden=invitation.withheld, diverted=step.diverted)
         call.note(f"shows {shown.from_.uri.user}" + (", number withheld" if invitation.withheld else ""))
         outgoing = OutgoingInvite(
             request_uri=Uri.sip(step.number, trunk.host, trunk.port),

@@ -195,7 +195,7 @@ class Entry:
         talk.call.handed_to(newcomer.extension)
         who = f"{talk.number_of(leaving)} has handed {talk.number_of(self._remaining)}"
         talk.call.note(f"{who} over to {newcomer.leg.name}")
-        self._pbx.handed_over(talk)
+        self._pbx.handed_over(talk, leaving.extension, newcomer.extension)
         if referral is not None:
             referral.end(200)
             self._pbx.see_off(see_off(referral.leg))

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from b2bua import numbers
-from b2bua.directory import Trunk
+from b2bua.directory import Cause, Trunk
+from b2bua.routing.dialplan import Diverted
 from b2bua.sip.fields import NameAddr
 from b2bua.sip.grammar import ParseError
 from b2bua.sip.message import Request
@@ -112,7 +113,16 @@ def hides(invite: Request) -> bool:
     return bool(invite.privacy & _HIDES) or bool(user and numbers.is_anonymous(user))
 
 
-def shown_to(trunk: Trunk, caller_id: str, *, hidden: bool) -> Shown:
+_REASONS: Final = {
+    None: "deflection",
+    Cause.ALWAYS: "unconditional",
+    Cause.NO_ANSWER: "no-answer",
+    Cause.BUSY: "user-busy",
+    Cause.UNREGISTERED: "unavailable",
+}
+
+
+def shown_to(trunk: Trunk, caller_id: str, *, hidden: bool, diverted: Diverted | None = None) -> Shown:
     """The caller id as the trunk's rules want it told. Hidden, only the operator learns it (RFC 3325 §9.3)."""
     rules, domain = trunk.rules, trunk.domain or trunk.host
     number = numbers.written(caller_id, rules.caller_format, trunk.country)
@@ -122,6 +132,10 @@ def shown_to(trunk: Trunk, caller_id: str, *, hidden: bool) -> Shown:
     headers = _asserted(rules.identity, Uri.sip(number, domain), hidden=hidden) if number else ()
     if hidden:
         headers = (*headers, ("Privacy", "id"))
+    if diverted is not None:               # RFC 5806: whose call it was, and why it goes on
+        ours = numbers.written(diverted.number, rules.caller_format, trunk.country)
+        reason = {"reason": _REASONS[diverted.cause], "counter": "1"}
+        headers = (*headers, ("Diversion", str(NameAddr(Uri.sip(ours, domain), "", reason))))
     return Shown(from_, headers, trunk.user or ("anonymous" if hidden else number))
 
 

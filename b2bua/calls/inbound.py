@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from b2bua.calls.call import CallInProgress
 from b2bua.calls.connect import connect, to_its_end
 from b2bua.directory import Directory, Number
-from b2bua.routing.dialplan import plan_inbound
 from b2bua.ua.leg import IncomingLeg, while_up
 
 if TYPE_CHECKING:
@@ -20,5 +19,4 @@ async def inbound_call(
     """Ask the CRM who calls, ring who should answer, connect, report."""
     async with to_its_end(pbx, call, caller), pbx.media.open(call.id) as media, caller, while_up(caller) as set_up:
         call.contact = await pbx.find_contact(call)           # patient for 1.5 s, then None
-        plan = plan_inbound(directory, call.client, did, call.contact, pbx.reachable)
-        await connect(pbx, call, caller, plan, media, set_up)
+        await connect(pbx, call, caller, pbx.plan_for_did(call, directory, did), media, set_up)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from b2bua.cdr import Disposition, EndedBy, EndReason
-from b2bua.directory import Extension
+from b2bua.directory import Cause, Extension
+from b2bua.routing.dialplan import DialTrunk
 from b2bua.sip.effects import EndCause, Party
 from b2bua.ua.leg import LegEnd, OutgoingLeg
 
@@ -16,11 +17,12 @@ NO_ANSWER = 480                            # Temporarily Unavailable (RFC 3261 �
 
 @dataclass(frozen=True, slots=True)
 class AnsweredBy:
-    """The winner: its leg, whose phone it is (None: the outside), and the SDP of its 2xx."""
+    """The winner: its leg, whose phone it is (None: the outside, by `way`), and the SDP of its 2xx."""
 
     leg: OutgoingLeg
     extension: Extension | None
     sdp: bytes
+    way: DialTrunk | None = None
 
 
 class Elsewhere(Enum):
@@ -32,6 +34,14 @@ class Elsewhere(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """A phone of this extension says where the call shall go instead (RFC 3261 §8.1.3.4)."""
+
+    by: Extension
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unanswered:
     """Nobody picked up; `status` is the best final response of the branches (RFC 3261 §16.7)."""
 
@@ -39,6 +49,7 @@ class Unanswered:
     reason: EndReason
     status: int
     elsewhere: Elsewhere = Elsewhere.NO
+    moved: Moved | None = None
 
 
 RingResult = AnsweredBy | Unanswered
@@ -97,6 +108,14 @@ def nobody_answered() -> Unanswered:
 def best_of(results: Iterable[Unanswered]) -> Unanswered:
     """RFC 3261 §16.7 step 6: 6xx before all, then the lowest class; a busy phone tells more than a silent one."""
     return min(results, key=_rank, default=Unanswered(Disposition.UNREACHABLE, EndReason.NOTHING_TO_RING, NO_ANSWER))
+
+
+def cause_of(results: Iterable[Unanswered]) -> Cause:
+    """Of one destination: who has rung in vain outweighs who is busy, and that whoever could not be reached."""
+    found = {result.disposition for result in results}
+    if Disposition.NO_ANSWER in found:
+        return Cause.NO_ANSWER
+    return Cause.BUSY if found & {Disposition.BUSY, Disposition.DECLINED} else Cause.UNREGISTERED
 
 
 def _rank(result: Unanswered) -> tuple[int, int]:

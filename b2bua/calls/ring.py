@@ -13,20 +13,24 @@ from b2bua.calls.invitation import Invitation
 from b2bua.calls.outcomes import (
     AnsweredBy,
     Elsewhere,
+    Moved,
     RingResult,
     Unanswered,
     best_of,
+    cause_of,
     no_response,
     no_way,
     nobody_answered,
     not_carried,
     unanswered,
 )
-from b2bua.cdr import EndReason
-from b2bua.directory import Extension
+from b2bua.cdr import Direction, EndReason
+from b2bua.directory import Cause, Extension
 from b2bua.media.plane import MediaSession, SdpRefused, Side
-from b2bua.routing.dialplan import DialTrunk, Plan, RingExtensions
+from b2bua.routing.dialplan import DialTrunk, NoRoute, Plan, RingExtensions
 from b2bua.sip.effects import Answered, Effect, Ended, Flow, Provisional, Rejected
+from b2bua.sip.grammar import ParseError
+from b2bua.sip.message import Response
 from b2bua.ua.leg import IncomingLeg, Leg, OutgoingLeg, Wish
 
 if TYPE_CHECKING:
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
 # and 3.5 s it has been lost four times by then, or nobody is there; timer B would let the caller wait for 32 s.
 SIGN_OF_LIFE: Final = 5.0
 MAX_TARGETS: Final = 4                     # servers of one trunk that one call tries
+MAX_MOVES: Final = 5                       # times that phones may send one call on
 
 @dataclass(frozen=True, slots=True)
 class Branch:
@@ -83,23 +88,56 @@ class Caller:
 
 
 async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Waiting) -> RingResult:
-    """Each step in turn; the best failure of all when nobody answered."""
+    """Each step in turn; the best failure of the last destination when nobody answered."""
     call = invitation.call
     failures: list[Unanswered] = []
-    for step in plan.steps:
+    next_ = 0
+    came_by: Cause | None = None
+    for index, step in enumerate(plan.steps):
+        if index < next_:
+            continue
         call.note(step.why)
         match step:
             case RingExtensions():
                 result = await _Round(pbx, invitation, waiting, step.seconds).run(pbx.dialler.phones(step, invitation))
             case DialTrunk():
-                result = await _through(pbx, step, invitation, waiting, last=step is plan.steps[-1])
+                last = index in plan.ends or step is plan.steps[-1]
+                way = step.after(came_by) if came_by is not None else step
+                result = await _through(pbx, way, invitation, waiting, last=last)
         if isinstance(result, AnsweredBy):
-            return result
+            return replace(result, way=step) if isinstance(step, DialTrunk) else result
+        if result.moved is not None and (moved := _moved(pbx, call, result.moved)) is not None:
+            result = await ring(pbx, moved, invitation, waiting)
+            if isinstance(result, AnsweredBy):
+                return result
         failures.append(result)
         call.note(f"{result.disposition.value} ({result.status})")
         if isinstance(step, DialTrunk) and result.elsewhere is Elsewhere.NO:
             break
+        if index in plan.ends:
+            onward = plan.onward(index, cause_of(failures))
+            if onward is not None:
+                call.note(onward.why)
+            if onward is None or onward.to is None:
+                break
+            next_, came_by = onward.to, onward.cause
+            failures.clear()
     return best_of(failures)
+
+
+def _moved(pbx: Switchboard, call: CallInProgress, moved: Moved) -> Plan | None:
+    """Where a phone sends the call, if it may."""
+    if call.moves == MAX_MOVES:
+        call.note(f"{moved.by.number} sends the call on, and it has been sent on {MAX_MOVES} times already")
+        return None
+    plan = pbx.plan_moved(moved.by, moved.target)
+    if isinstance(plan, NoRoute):
+        call.note(plan.why)
+        return None
+    call.moves += 1
+    for note in plan.notes:
+        call.note(note)
+    return plan
 
 
 async def _through(
@@ -107,7 +145,8 @@ async def _through(
 ) -> RingResult:
     """Out by one trunk: its servers in turn, while they give no answer or a 503 (RFC 3263 §4.3)."""
     call = invitation.call
-    take = pbx.capacity.take_line if call.answered_at is None else pbx.capacity.take_second_line
+    goes_on = call.answered_at is not None or call.direction is Direction.INBOUND      # and keeps the line it came by
+    take = pbx.capacity.take_second_line if goes_on else pbx.capacity.take_line
     full = take(call.id, step.trunk)
     if full is not None:
         call.note(full)
@@ -183,7 +222,7 @@ class _Round:
                     case Answered(response=response):
                         return AnsweredBy(branch.leg, branch.extension, response.body)
                     case Rejected(response=response):
-                        self._rejected(branch, response.status)
+                        self._rejected(branch, response)
                     case Ended(cause=cause):
                         self._failed(branch, not_carried(cause), cause.value)
                     case _:
@@ -214,6 +253,7 @@ class _Round:
 
     def _best(self) -> Unanswered:
         best = best_of(self._failures)
+        best = replace(best, moved=next((one.moved for one in self._failures if one.moved is not None), None))
         # It has reached the callee: through another trunk their phone would only ring a second time.
         return replace(best, elsewhere=Elsewhere.NO) if self._rang else best
 
@@ -232,9 +272,11 @@ class _Round:
         self._failures.append(failure)
         self._call.note(f"{branch.leg.name}: {why}")
 
-    def _rejected(self, branch: Branch, status: int) -> None:
+    def _rejected(self, branch: Branch, response: Response) -> None:
+        status = response.status
         self._open.discard(branch.leg)
-        self._failures.append(unanswered(status))
+        moved = _moved_to(branch.extension, response) if branch.extension is not None else None
+        self._failures.append(replace(unanswered(status), moved=moved))
         self._call.note(f"{branch.leg.name} answered {status}")
         if status >= 600:
             # Deviation from RFC 3261 §16.7: our branches are several people. A 6xx speaks for one of them:
@@ -244,3 +286,13 @@ class _Round:
                     self._open.discard(other.leg)
                     other.leg.hang_up()
 
+
+def _moved_to(extension: Extension, response: Response) -> Moved | None:
+    """The first Contact of a 3xx; of its URI only the user part counts, as of what is dialled."""
+    if response.status not in (301, 302):
+        return None
+    try:
+        contact = response.contact
+    except ParseError:
+        return None
+    return Moved(extension, contact.uri.user) if contact is not None and contact.uri.user else None

@@ -28,13 +28,14 @@ from b2bua.calls.recordings import Recordings
 from b2bua.calls.report import report
 from b2bua.calls.standing import StandingCalls
 from b2bua.calls.transfer import Named, may_replace
+from b2bua.calls.turns import GroupTurns
 from b2bua.cdr import CallId, CallRecord, ClientId, Direction, EndReason
 from b2bua.control import LiveCall, RegisteredPhone, TrunkState
 from b2bua.crm.lookup import Lookup
 from b2bua.crm.port import Contact, Crm, CrmError, CrmWrite, PopUp
-from b2bua.directory import Directory, Extension, Trunk
+from b2bua.directory import Directory, Extension, Number, Trunk
 from b2bua.media.plane import MediaPlane, MediaSession
-from b2bua.routing.dialplan import NoRoute, Plan, find_did, plan_from_extension, why_no_did
+from b2bua.routing.dialplan import NoRoute, Plan, find_did, plan_from_extension, plan_inbound, plan_moved, why_no_did
 from b2bua.sip.admission import Admission, Refuse, Verdict
 from b2bua.sip.effects import Flow, IncomingRequest
 from b2bua.sip.fields import Replaces
@@ -126,6 +127,7 @@ class Switchboard:
         self.dialler = dialler
         self.capacity = Capacity(limits.max_calls)
         self.media = media
+        self.turns = GroupTurns()
         self.counters = CallCounters(Counter(), Counter())
         self.hanging_up = False
         self._agent = agent
@@ -398,23 +400,46 @@ class Switchboard:
             call.note(f"the CRM gave no contact for {call.caller}")
         return contact
 
+    def plan_for_did(self, call: CallInProgress, directory: Directory, did: Number) -> Plan | NoRoute:
+        """Who should ring when that number is called from outside."""
+        reachable, choice = self.dialler.reachable, self._trunks.choice
+        now, turns = self._clock(), self.turns.now
+        plan = plan_inbound(directory, call.client, did, call.contact, reachable, choice, now, turns)
+        self.turns.take(call.client, plan)
+        return plan
+
     def plan_for(self, extension: Extension, dialled: str) -> Plan | NoRoute:
         """Who should ring when this extension dials that."""
         client = self.directory.client.get(extension.client)
         if client is None:                 # a call in progress may outlive its client
             return NoRoute(403, EndReason.NOT_ALLOWED, f"{extension.client} was taken out of the directory")
-        return plan_from_extension(
-            self.directory, extension, dialled, client.country, self.dialler.reachable, self._trunks.choice
+        reachable, choice = self.dialler.reachable, self._trunks.choice
+        plan = plan_from_extension(
+            self.directory, extension, dialled, client.country, reachable, choice, self.turns.now
         )
+        self.turns.take(extension.client, plan)
+        return plan
+
+    def plan_moved(self, by: Extension, target: str) -> Plan | NoRoute:
+        """Who should ring when a phone of this extension sends a call on."""
+        client = self.directory.client.get(by.client)
+        if client is None:
+            return NoRoute(403, EndReason.NOT_ALLOWED, f"{by.client} was taken out of the directory")
+        reachable, choice = self.dialler.reachable, self._trunks.choice
+        plan = plan_moved(self.directory, by, target, client.country, reachable, choice, self.turns.now)
+        self.turns.take(by.client, plan)
+        return plan
 
     @contextmanager
     def talking(self, talk: Talk) -> Iterator[None]:
-        """So long, Replaces may name its dialogs."""
+        """So long, Replaces may name its dialogs, and the two are in a conversation."""
         self._talks[talk.inbox] = talk
+        self.turns.talks((talk.caller.extension, talk.callee.extension))
         try:
             yield
         finally:
             del self._talks[talk.inbox]
+            self.turns.left((talk.caller.extension, talk.callee.extension), self._agent.now())
 
     def dialog_named(self, replaces: Replaces) -> Named | int:
         """The dialog with those tags, as the phone at its other end writes them; else the status of RFC 3891 §3."""
@@ -427,16 +452,15 @@ class Switchboard:
         live = next((live for live in self._live.values() if live.inbox is leg.inbox), None)
         return 481 if live is None else Named(leg, live.call, self._talks.get(leg.inbox))
 
-    def handed_over(self, talk: Talk) -> None:
+    def handed_over(self, talk: Talk, leaving: Extension | None, newcomer: Extension | None) -> None:
         """Others talk: these are the legs that would be left behind by a crash."""
+        self.turns.talks((newcomer,))
+        self.turns.left((leaving,), self._agent.now())
         self._standing.up(talk.call, talk.caller.leg, talk.callee.leg)
 
     def see_off(self, goodbye: Coroutine[object, object, None]) -> None:
         """The call need not wait for the last word of somebody who has left it."""
         self._errands.start("see a phone off", goodbye)
-
-    def reachable(self, extension: Extension) -> bool:
-        return self.dialler.reachable(extension)
 
     def phone_rings(self, call: CallInProgress, extension: Extension) -> None:
         """F1: the pop-up for whoever's phone rings, once per call and user, beside the call."""
@@ -488,6 +512,7 @@ class Switchboard:
         """Swap the snapshot; calls in progress keep theirs."""
         directory, _ = await self._books.load()
         self.directory = directory
+        self.turns.use(directory)
         self._registrar.use(directory)
         self._trunks.use(directory)
         await self._crm.use(directory)

@@ -20,7 +20,7 @@ from b2bua.calls.ring import ring
 from b2bua.cdr import Direction, Disposition, EndedBy, EndReason
 from b2bua.directory import Extension
 from b2bua.media.plane import Side
-from b2bua.routing.dialplan import RING_SECONDS, DialTrunk, NoRoute, Plan, RingExtensions
+from b2bua.routing.dialplan import RING_SECONDS, NoRoute, Plan, RingExtensions
 from b2bua.sip.fields import Replaces
 from b2bua.sip.grammar import ParseError
 from b2bua.sip.message import Request
@@ -168,9 +168,8 @@ async def _ring(
         match await ring(pbx, plan, invitation, Meanwhile(talk, by, referral)):
             case Unanswered(status=status):
                 pass
-            case AnsweredBy(leg=leg, extension=extension, sdp=offer):
+            case AnsweredBy(leg=leg, extension=extension, sdp=offer, way=outside):
                 status = await Entry(pbx, talk, by, Newcomer(leg, extension, offer), referral).run()
-                outside = next((step for step in plan.steps if isinstance(step, DialTrunk)), None)
                 if status == 200 and outside is not None:
                     _goes_outside(pbx, call, remaining.extension, outside.number, leg.name)
     if status != 200:

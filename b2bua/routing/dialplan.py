@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from types import MappingProxyType
 
 from b2bua import numbers
 from b2bua.cdr import ClientId, EndReason
 from b2bua.crm.port import Contact
-from b2bua.directory import Client, Directory, Extension, Number, Trunk
+from b2bua.directory import Cause, Client, Directory, Extension, Group, Number, Strategy, Trunk
 from b2bua.numbers import NumberFormat
+from b2bua.routing.groups import Turns, in_order
+from b2bua.routing.hours import judge
+from b2bua.routing.overflow import all_from
 from b2bua.routing.trunk_choice import TrunkChoice
 
-RING_SECONDS = 30                          # an internal call, or a group called from inside
+RING_SECONDS = 30                          # an extension that a failed transfer comes back to
 TRUNK_SECONDS = 120                        # an outgoing call: the network gives up earlier
 
 Reachable = Callable[[Extension], bool]    # has a phone registered, or a fixed address
+Outside = Callable[[str], "Plan | NoRoute"]   # the ways to a number that a call goes on to
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,14 @@ class RingExtensions:
 
 
 @dataclass(frozen=True, slots=True)
+class Diverted:
+    """A call that was to reach this number of ours goes on to the outside. No cause: a phone has asked for that."""
+
+    number: str
+    cause: Cause | None
+
+
+@dataclass(frozen=True, slots=True)
 class DialTrunk:
     """Call `number`, in the spelling of that trunk, through it."""
 
@@ -36,21 +50,46 @@ class DialTrunk:
     caller_id: str                         # E.164 with + where that is known
     seconds: float
     why: str
+    diverted: Diverted | None = None
+
+    def after(self, cause: Cause) -> DialTrunk:
+        """The same, when that has sent the call on to it."""
+        return replace(self, diverted=replace(self.diverted, cause=cause)) if self.diverted is not None else self
 
 
 Step = RingExtensions | DialTrunk
 
 
 @dataclass(frozen=True, slots=True)
+class GoesOn:
+    """When nobody took the call where `after` is the last step: to a later step, or (None) nowhere; and why."""
+
+    after: int
+    cause: Cause
+    to: int | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps tried one after another until somebody answers, and what was passed over on the way."""
+    """Steps tried one after another until somebody answers, and what was passed over on the way.
+
+    Several destinations may stand in it. From the last step of each (`ends`) a call goes on as `goes_on` says, or ends.
+    """
 
     steps: tuple[Step, ...]
     notes: tuple[str, ...] = ()
+    ends: tuple[int, ...] = ()
+    goes_on: tuple[GoesOn, ...] = ()
+    rounds: tuple[tuple[str, str], ...] = ()   # groups that ring by round, and with whom each begins in this call
+
+    def onward(self, after: int, cause: Cause) -> GoesOn | None:
+        return next((one for one in self.goes_on if one.after == after and one.cause is cause), None)
 
     @property
     def outside(self) -> bool:
-        return any(isinstance(step, DialTrunk) for step in self.steps)
+        """Whether what was dialled is outside; a call to an extension may end up there as well."""
+        return not self.ends and any(isinstance(step, DialTrunk) for step in self.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,62 +119,127 @@ def why_no_did(directory: Directory, trunk: Trunk, spellings: Sequence[str]) -> 
 
 
 def plan_inbound(
-    directory: Directory, client: ClientId, did: Number, contact: Contact | None, reachable: Reachable
+    directory: Directory,
+    client: ClientId,
+    did: Number,
+    contact: Contact | None,
+    reachable: Reachable,
+    choice: TrunkChoice,
+    now: datetime,
+    turns: Turns = Turns(),
 ) -> Plan | NoRoute:
-    """A call from outside to one of the client's numbers: the responsible person first (F5), then its destination."""
+    """A call from outside to one of the client's numbers: the responsible person first (F5), then its destination.
+
+    Outside of the number's hours nobody but who is there for that.
+    """
     steps: list[RingExtensions] = []
     notes: list[str] = []
     account = directory.client[client].crm
-    if contact is not None and account is not None and account.forward_to_responsible:
+    destination: str | None = None
+    if did.hours is not None:
+        hours = judge(did.hours, now)
+        notes.append(f"{did.number} is {hours.why}" if not hours.open else hours.why)
+        destination = None if hours.open else did.hours.otherwise
+    if destination is None and contact is not None and account is not None and account.forward_to_responsible:
         personal = _responsible(directory, client, contact, account.responsible_ring_seconds, reachable)
         if isinstance(personal, RingExtensions):
             steps.append(personal)
         else:
             notes.append(personal)
-    normal = _destination(directory, client, did.destination, did.ring_seconds, reachable, f"{did.number} goes to")
-    if isinstance(normal, NoRoute):
-        notes.append(normal.why)
-        return Plan(tuple(steps), tuple(notes)) if steps else NoRoute(normal.status, normal.reason, "; ".join(notes))
-    if not steps or normal.extensions != steps[0].extensions:
-        steps.append(normal)
-    return Plan(tuple(steps), tuple(notes))
+
+    def outside(number: str) -> Plan | NoRoute:
+        return _plan_outside(directory, client, number, directory.client[client].country, choice, "", did.number)
+
+    target, ways = (did.destination, did.overflow) if destination is None else (destination, {})
+    inside = _Inside(directory, client, reachable, outside, turns, target, did.ring_seconds, ways, did.number)
+    plan = inside.plan(f"{did.number} goes to", tuple(steps))
+    if isinstance(plan, NoRoute):
+        notes.append(plan.why)
+        return Plan(tuple(steps), tuple(notes)) if steps else NoRoute(plan.status, plan.reason, "; ".join(notes))
+    return replace(plan, notes=(*notes, *plan.notes))
 
 
 def plan_from_extension(
-    directory: Directory, caller: Extension, dialled: str, country: str, reachable: Reachable, choice: TrunkChoice
+    directory: Directory,
+    caller: Extension,
+    dialled: str,
+    country: str,
+    reachable: Reachable,
+    choice: TrunkChoice,
+    turns: Turns = Turns(),
+    verb: str = "dialled",
 ) -> Plan | NoRoute:
     """A phone dials: another extension, a group, or the world through the client's trunks."""
+    def outside(number: str) -> Plan | NoRoute:
+        return plan_outside(directory, caller, number, country, choice)
+
     here = (caller.client, dialled)
     if here in directory.extension or here in directory.group:
-        inside = _destination(directory, caller.client, dialled, RING_SECONDS, reachable, f"{caller.number} dialled")
-        return inside if isinstance(inside, NoRoute) else Plan((inside,))
+        callee = directory.extension.get(here)
+        known = (callee.caller_id if callee is not None else "") or directory.client[caller.client].caller_id
+        inside = _Inside(directory, caller.client, reachable, outside, turns, dialled, number=known)
+        return inside.plan(f"{caller.number} {verb}")
     if not _diallable(dialled):
         return NoRoute(404, EndReason.NOT_ALLOWED, f"{dialled} is neither an extension, a group nor an outside number")
-    return plan_outside(directory, caller, dialled, country, choice)
+    return outside(dialled)
+
+
+def plan_moved(
+    directory: Directory,
+    by: Extension,
+    target: str,
+    country: str,
+    reachable: Reachable,
+    choice: TrunkChoice,
+    turns: Turns = Turns(),
+) -> Plan | NoRoute:
+    """A phone answers that the call shall go elsewhere (RFC 3261 §8.1.3.4): as if its extension dialled, if it may."""
+    verb = "sends the call on to"
+    plan = plan_from_extension(directory, by, target, country, reachable, choice, turns, verb)
+    if isinstance(plan, NoRoute) or not plan.outside:
+        return plan
+    client = directory.client[by.client]
+    if not client.forward_outside:
+        why = f"{by.number} {verb} {target}: extensions may not send calls outside (forward_outside)"
+        return NoRoute(403, EndReason.NOT_ALLOWED, why)
+    return replace(plan, steps=_diverted(plan.steps, by.caller_id or client.caller_id, None))
 
 
 def plan_outside(
     directory: Directory, caller: Extension, dialled: str, country: str, choice: TrunkChoice
 ) -> Plan | NoRoute:
     """To the world, through one trunk of the client after another."""
-    client = directory.client[caller.client]
-    trunks = tuple(directory.trunks_of(client.id))
+    return _plan_outside(directory, caller.client, dialled, country, choice, caller.caller_id, caller.number)
+
+
+def _plan_outside(
+    directory: Directory,
+    whose: ClientId,
+    dialled: str,
+    country: str,
+    choice: TrunkChoice,
+    caller_id: str,
+    last_resort: str,
+) -> Plan | NoRoute:
+    client = directory.client[whose]
+    trunks = tuple(directory.trunks_of(whose))
     if not trunks:
         return NoRoute(404, EndReason.NOTHING_TO_RING, f"{dialled} is an outside number, and the client has no trunk")
     ordered = choice.order(trunks, numbers.normalise(dialled, country))
     if not ordered.trunks:
         why = f"no trunk may be used for {dialled}: {'; '.join(ordered.notes)}"
         return NoRoute(404, EndReason.NOT_ALLOWED, why)
-    return Plan(tuple(_through(trunk, dialled, caller, client) for trunk in ordered.trunks), ordered.notes)
+    ways = (_through(trunk, dialled, client, caller_id, last_resort) for trunk in ordered.trunks)
+    return Plan(tuple(ways), ordered.notes)
 
 
-def _through(trunk: Trunk, dialled: str, caller: Extension, client: Client) -> DialTrunk:
+def _through(trunk: Trunk, dialled: str, client: Client, caller_id: str, last_resort: str) -> DialTrunk:
     style = trunk.rules.number_format
     number = numbers.normalise(dialled, trunk.country)
     spelt = dialled if style is NumberFormat.DIALLED else numbers.written(number, style, trunk.country)
     # The employee's own, else the line's, else the firm's, else our account there; inside numbers are better than none.
-    caller_id = caller.caller_id or trunk.caller_id or client.caller_id or trunk.user or caller.number
-    return DialTrunk(trunk, spelt, caller_id, TRUNK_SECONDS, f"{spelt} through {trunk.name}")
+    shown = caller_id or trunk.caller_id or client.caller_id or trunk.user or last_resort
+    return DialTrunk(trunk, spelt, shown, TRUNK_SECONDS, f"{spelt} through {trunk.name}")
 
 
 def _responsible(
@@ -151,18 +255,162 @@ def _responsible(
     return RingExtensions((extension,), seconds, f"{extension.number} is responsible for {contact.name}")
 
 
-def _destination(
-    directory: Directory, client: ClientId, target: str, seconds: float, reachable: Reachable, why: str
-) -> RingExtensions | NoRoute:
-    group = directory.group.get((client, target))
-    members = group.members if group is not None else (target,)
-    known = [directory.extension[client, member] for member in members if (client, member) in directory.extension]
-    ringable = tuple(extension for extension in known if reachable(extension))
-    if ringable:
-        return RingExtensions(ringable, seconds, f"{why} {target}")
-    if known:
-        return NoRoute(480, EndReason.NOTHING_TO_RING, f"{why} {target}, where no phone is registered")
-    return NoRoute(404, EndReason.NOTHING_TO_RING, f"{why} {target}, which does not exist")
+class _Inside:
+    """Extensions and groups: who rings at a destination, and where a call goes on from there, perhaps to the outside.
+
+    `seconds` and `ways` are of the number that leads to `first`; they stand before its own. `number` is what the
+    outside knows it by.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        client: ClientId,
+        reachable: Reachable,
+        outside: Outside,
+        turns: Turns,
+        first: str,
+        seconds: float | None = None,
+        ways: Mapping[Cause, str] = MappingProxyType({}),
+        number: str = "",
+    ) -> None:
+        self._directory = directory
+        self._client = client
+        self._reachable = reachable
+        self._outside = outside
+        self._turns = turns
+        self._first = first
+        self._seconds = seconds
+        self._own_ways = ways
+        self._number = number
+
+    def plan(self, why: str, before: tuple[RingExtensions, ...] = ()) -> Plan | NoRoute:
+        """`before`: who rings first of all, and is not rung alone once more."""
+        begin, told = self._there(self._first)
+        if begin is None:
+            known = bool(self._members(self._first))
+            if Cause.ALWAYS in self._ways(self._first) or _is_outside(self._first):
+                told = [f"{why} {self._first}", *told]
+            else:
+                fault = "where no phone is registered" if known else "which does not exist"
+                told[0] = f"{why} {self._first}, {fault}"
+            return NoRoute(480 if known else 404, EndReason.NOTHING_TO_RING, "; ".join(told))
+        ways: dict[str, dict[Cause, str]] = {}
+        endings: list[tuple[str, Cause, str | None, str]] = []
+        waiting = [begin]
+        while waiting:
+            target = waiting.pop()
+            if target in ways:
+                continue
+            ways[target] = {}
+            for cause, way in self._ways(target).items():
+                onward, on_the_way = self._there(way)
+                said = "; ".join((f"{target} {_SAID[cause]}: on to {way}", *on_the_way))
+                endings.append((target, cause, onward, said))
+                if onward is not None:
+                    ways[target][cause] = onward
+                    waiting.append(onward)
+        steps: list[Step] = list(before)
+        begins, ends = dict[str, int](), dict[str, int]()
+        sent = f"{why} {'; '.join((self._first, *told))}"
+        for target in all_from(ways, begin):
+            ring = self._ring(target, sent if target == begin else f"ringing {target}")
+            if target == begin:
+                rung = [one.extensions for one in before]
+                ring = [step for step in ring if isinstance(step, DialTrunk) or step.extensions not in rung]
+            begins[target] = len(steps) if target != begin else 0
+            steps += ring
+            ends[target] = len(steps) - 1
+        goes_on = tuple(
+            # Forward only: a plan ends, whatever the directory says.
+            GoesOn(ends[target], cause, begins[to] if to is not None and begins[to] > ends[target] else None, said)
+            for target, cause, to, said in endings
+        )
+        notes = (sent,) if _is_outside(begin) else ()      # its steps only say which trunk
+        return Plan(tuple(steps), notes, tuple(ends.values()), goes_on, tuple(self._rounds(ends)))
+
+    def _there(self, target: str) -> tuple[str | None, list[str]]:
+        """Where a call for it rings: there, or where it goes on to with no phone registered; and what to say."""
+        told: list[str] = []
+        been: list[str] = []
+        onward: str | None = target
+        while onward is not None and onward not in been:
+            if _is_outside(onward):
+                out = self._outside(onward)
+                return (None, [*told, out.why]) if isinstance(out, NoRoute) else (onward, told)
+            ways, here = self._ways(onward), onward
+            if Cause.ALWAYS not in ways and any(map(self._reachable, self._members(here))):
+                return here, told
+            been.append(here)
+            onward = ways.get(Cause.ALWAYS) or ways.get(Cause.UNREGISTERED)
+            why = f"{here} forwards all calls" if Cause.ALWAYS in ways else f"no phone of {here} is registered"
+            told.append(f"{why}: on to {onward}" if onward is not None else why)
+        return None, told
+
+    def _members(self, target: str) -> list[Extension]:
+        group = self._directory.group.get((self._client, target))
+        members = group.members if group is not None else (target,)
+        known = self._directory.extension
+        return [known[self._client, member] for member in members if (self._client, member) in known]
+
+    def _ways(self, target: str) -> Mapping[Cause, str]:
+        here = (self._client, target)
+        entry = self._directory.group.get(here) or self._directory.extension.get(here)
+        own = entry.overflow if entry is not None else {}
+        return {**own, **self._own_ways} if target == self._first else own
+
+    def _ring(self, target: str, why: str) -> Sequence[Step]:
+        if _is_outside(target):
+            ways = self._outside(target)
+            always = _is_outside(self._first) or Cause.ALWAYS in self._ways(self._first)
+            cause = Cause.ALWAYS if always else Cause.UNREGISTERED
+            return _diverted(ways.steps, self._number, cause) if isinstance(ways, Plan) else ()
+        here = (self._client, target)
+        ringable = tuple(filter(self._reachable, self._members(target)))
+        group = self._directory.group.get(here)
+        if group is not None and group.strategy is not Strategy.TOGETHER:
+            return _one_by_one(group, in_order(group, ringable, self._turns), why)
+        own = (group or self._directory.extension[here]).ring_seconds
+        seconds = self._seconds if target == self._first and self._seconds is not None else own
+        return [RingExtensions(ringable, seconds, why)]
+
+    def _rounds(self, targets: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """Of those groups that ring by round, the member with whom each begins."""
+        for target in targets:
+            group = self._directory.group.get((self._client, target))
+            if group is not None and group.strategy is Strategy.ROUND:
+                ringable = tuple(filter(self._reachable, self._members(target)))
+                yield target, in_order(group, ringable, self._turns)[0].number
+
+
+_SAID = {
+    Cause.ALWAYS: "forwards all calls",
+    Cause.NO_ANSWER: "was not answered",
+    Cause.BUSY: "is busy",
+    Cause.UNREGISTERED: "cannot be reached",
+}
+_ORDERS = {
+    Strategy.IN_TURN: "its members in turn",
+    Strategy.ROUND: "its members by round",
+    Strategy.LONGEST_IDLE: "its members, who has been without a call longest first",
+}
+
+
+def _one_by_one(group: Group, members: tuple[Extension, ...], why: str) -> list[RingExtensions]:
+    first, *others = members
+    steps = [RingExtensions((first,), group.member_seconds, f"{why}, {_ORDERS[group.strategy]}: {first.number}")]
+    steps += [RingExtensions((one,), group.member_seconds, f"{group.number}: {one.number} is next") for one in others]
+    return steps
+
+
+def _diverted(steps: Sequence[Step], number: str, cause: Cause | None) -> tuple[Step, ...]:
+    """From a number that the outside does not know nothing is told to be diverted."""
+    diverted = Diverted(number, cause) if number else None
+    return tuple(replace(step, diverted=diverted) if isinstance(step, DialTrunk) else step for step in steps)
+
+
+def _is_outside(target: str) -> bool:
+    return target.startswith("+")
 
 
 def _diallable(dialled: str) -> bool:

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Table, and_, delete, insert, select, updat
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from b2bua.cdr import ClientId
-from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Number, Trunk
+from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Hours, Number, Strategy, Trunk
 from b2bua.numbers import NumberFormat
 from b2bua.store.engine import Database, StoreUnavailable, whole
 from b2bua.store.schema import (
@@ -74,8 +74,8 @@ class DirectoryStore:
             clients=tuple(_client(row, accounts.get(row["id"])) for row in rows["clients"]),
             extensions=tuple(_extension(row) for row in rows["extensions"]),
             trunks=tuple(_trunk(row) for row in rows["trunks"]),
-            groups=tuple(Group(**{**row, "members": tuple(json.loads(row["members"]))}) for row in rows["groups"]),
-            numbers=tuple(Number(**row) for row in rows["numbers"]),
+            groups=tuple(_group(row) for row in rows["groups"]),
+            numbers=tuple(_number(row) for row in rows["numbers"]),
         ), generation
 
     @whole
@@ -143,19 +143,22 @@ def _is(table: Table, key: Key) -> ColumnElement[bool]:
 def _rows_of(directory: Directory) -> dict[Table, dict[Key, dict[str, Any]]]:
     rows: dict[Table, list[dict[str, Any]]] = {
         clients: [{"id": client.id, "name": client.name, "max_calls": client.max_calls, "record": client.record,
-                   "country": client.country, "caller_id": client.caller_id} for client in directory.clients],
+                   "country": client.country, "caller_id": client.caller_id,
+                   "forward_outside": client.forward_outside} for client in directory.clients],
         crm_accounts: [{"client": client.id, **_fields(client.crm)} for client in directory.clients if client.crm],
         trunks: [_trunk_row(trunk) for trunk in directory.trunks],
         extensions: [{**_fields(extension), "ha1": json.dumps(dict(extension.ha1))}
                      for extension in directory.extensions],
-        groups: [{**_fields(group), "members": json.dumps(group.members)} for group in directory.groups],
-        numbers: [_fields(number) for number in directory.numbers],
+        groups: [{**_fields(group), "members": json.dumps(group.members), "strategy": group.strategy.value}
+                 for group in directory.groups],
+        numbers: [{**_fields(number), "hours": json.dumps(_fields(number.hours)) if number.hours else None}
+                  for number in directory.numbers],
     }
     return {table: {tuple(row[column.name] for column in table.primary_key.columns): row for row in found}
             for table, found in rows.items()}
 
 
-def _fields(value: CrmAccount | Trunk | Extension | Group | Number) -> dict[str, Any]:
+def _fields(value: CrmAccount | Trunk | Extension | Group | Number | Hours) -> dict[str, Any]:
     return {name: getattr(value, name) for name in type(value).__dataclass_fields__}
 
 
@@ -165,6 +168,17 @@ def _client(row: dict[str, Any], account: dict[str, Any] | None) -> Client:
 
 def _extension(row: dict[str, Any]) -> Extension:
     return Extension(**{**row, "client": ClientId(row["client"]), "ha1": json.loads(row["ha1"])})
+
+
+def _group(row: dict[str, Any]) -> Group:
+    return Group(**{**row, "members": tuple(json.loads(row["members"])), "strategy": Strategy(row["strategy"])})
+
+
+def _number(row: dict[str, Any]) -> Number:
+    hours = json.loads(row["hours"]) if row["hours"] is not None else None
+    if hours is not None:
+        hours = Hours(**{**hours, "open": tuple(hours["open"]), "holidays": tuple(hours["holidays"])})
+    return Number(**{**row, "hours": hours})
 
 
 def _trunk(row: dict[str, Any]) -> Trunk:

@@ -158,6 +158,7 @@ clients = Table(
     Column("record", Boolean(create_constraint=False), nullable=False),
     Column("country", String(2), nullable=False),
     Column("caller_id", Text, nullable=False),
+    Column("forward_outside", Boolean(create_constraint=False), nullable=False),
 )
 
 crm_accounts = Table(
@@ -186,6 +187,11 @@ extensions = Table(
     Column("max_contacts", Integer, nullable=False),
     Column("caller_id", Text, nullable=False),
     Column("hide_caller_id", Boolean(create_constraint=False), nullable=False),
+    Column("ring_seconds", Integer, nullable=False),
+    Column("forward_always", Text),
+    Column("on_no_answer", Text),
+    Column("on_busy", Text),
+    Column("on_unregistered", Text),
 )
 
 trunks = Table(
@@ -223,6 +229,12 @@ groups = Table(
     Column("number", Text, primary_key=True),
     Column("members", Text, nullable=False),               # JSON list
     Column("name", Text, nullable=False),
+    Column("strategy", Text, nullable=False),
+    Column("member_seconds", Integer, nullable=False),
+    Column("ring_seconds", Integer, nullable=False),
+    Column("on_no_answer", Text),
+    Column("on_busy", Text),
+    Column("on_unregistered", Text),
 )
 
 numbers = Table(
@@ -232,5 +244,9 @@ numbers = Table(
     Column("destination", Text, nullable=False),
     Column("trunk", Text),
     Column("ring_seconds", Integer, nullable=False),
+    Column("on_no_answer", Text),
+    Column("on_busy", Text),
+    Column("on_unregistered", Text),
+    Column("hours", Text),                                 # JSON; NULL: always open
     ForeignKeyConstraint(["client", "trunk"], ["trunks.client", "trunks.name"]),
 )

@@ -9,7 +9,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
 from b2bua.cdr import ClientId
-from b2bua.directory import Client, Extension, Trunk
+from b2bua.directory import Client, Extension, Group, Trunk
 from b2bua.store.engine import open_database
 from b2bua.store.migrate import UnknownSchema, _config, migrate, pending
 from b2bua.store.schema import metadata
@@ -45,7 +45,7 @@ async def test_a_database_of_a_newer_version_is_left_alone(database_url: str) ->
         await migrate(database_url)
 
 
-async def test_a_directory_of_the_first_release_means_the_same_after_0002(empty_database_url: str) -> None:
+async def test_a_directory_of_the_first_release_means_the_same_today(empty_database_url: str) -> None:
     def first_release(connection: Connection) -> None:
         config = _config()
         config.attributes["connection"] = connection
@@ -57,6 +57,7 @@ async def test_a_directory_of_the_first_release_means_the_same_after_0002(empty_
             "INSERT INTO trunks (client, name, host, transport, networks, register, \"user\", password, domain,"
             " caller_id, country, max_calls)"
             " VALUES ('acme', 'op', 'op.test', 'UDP', '[]', false, '', '', '', '+7495', 'RU', 100)",
+            "INSERT INTO groups (client, number, members, name) VALUES ('acme', '600', '[\"101\"]', '')",
         ):
             connection.execute(text(statement))
 
@@ -68,4 +69,5 @@ async def test_a_directory_of_the_first_release_means_the_same_after_0002(empty_
     acme = ClientId("acme")
     assert directory.clients == (Client(acme, "Acme", max_calls=7),)
     assert directory.extensions == (Extension(acme, "101", "acme-101", {}),)
+    assert directory.groups == (Group(acme, "600", ("101",)),)
     assert directory.trunks == (Trunk(acme, "op", "op.test", caller_id="+7495"),)

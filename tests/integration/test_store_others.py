@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from b2bua.cdr import CallId, ClientId
-from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Number, Trunk
+from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Hours, Number, Strategy, Trunk
 from b2bua.numbers import NumberFormat
 from b2bua.store import directory as directory_store
 from b2bua.store.bindings import SavedBinding
@@ -22,17 +22,21 @@ from tests.support.records import NOON
 
 ACME = ClientId("acme")
 CLIENT = Client(ACME, "Acme", CrmAccount("https://acme.amocrm.ru", "token", patience=1.0, default_user=5),
-                caller_id="+74957654321")
+                caller_id="+74957654321", forward_outside=True)
 HA1 = {"MD5": "a" * 32, "SHA-256": "b" * 64}
 EXTENSIONS = tuple(Extension(ACME, number, f"acme-{number}", HA1, name=f"Имя {number}", caller_id="+74957654322",
-                             hide_caller_id=number == "102") for number in ("101", "102"))
+                             hide_caller_id=number == "102", ring_seconds=25,
+                             forward_always="+79160000001", on_busy="600") for number in ("101", "102"))
 TRUNK = Trunk(ACME, "operator", "sip.example.org", networks=(ipaddress.ip_network("192.0.2.0/24"),
                                                             ipaddress.ip_network("2001:db8::/32")), password="p")
 RULED = replace(TRUNK, name="ruled", priority=2, weight=5, prefixes=("+7495", "112"), profile="rpid",
                 number_format=NumberFormat.NATIONAL, caller_format=NumberFormat.PLAIN, identity=Identity.ASSERTED,
                 from_shows=FromShows.NUMBER, trusts=(CallerSource.FROM, CallerSource.ASSERTED))
-FULL = Directory((CLIENT,), EXTENSIONS, (TRUNK, RULED), (Group(ACME, "600", ("101", "102"), "Sales"),),
-                 (Number(ACME, "+74957654321", "600", "operator", 20),))
+FULL = Directory((CLIENT,), EXTENSIONS, (TRUNK, RULED),
+                 (Group(ACME, "600", ("101", "102"), "Sales"),
+                  Group(ACME, "601", ("101",), "", Strategy.LONGEST_IDLE, 20, 40, "102", "600", "101")),
+                 (Number(ACME, "+74957654321", "600", "operator", 20, "601", "102", "101",
+                         Hours("Europe/Moscow", ("mon-fri 09:00-18:00",), "102", ("01-01",))),))
 
 
 async def test_a_directory_reads_back_as_it_was_written(database_url: str) -> None:

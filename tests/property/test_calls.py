@@ -371,7 +371,7 @@ def check_what_is_left(world: World) -> None:
     ladder = ladder_of(office)
     assert not office.pbx.live_calls(), ladder
     assert not office.pbx._tasks, ladder
-    assert not office.pbx._live_of, office.pbx._live_of             # the limits of client and trunk
+    assert not office.pbx.capacity._taken, office.pbx.capacity._taken       # the limits of client and trunk
     assert (core.session_count, office.agent.leg_count) == (0, 0), ladder
     assert (core.transaction_count, core.next_timeout) == (0, None), ladder
     assert world.media.in_use == 0

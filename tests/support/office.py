@@ -168,6 +168,7 @@ class Office:
         assert not self.pbx.live_calls()
         assert self.agent.core.session_count == 0
         assert self.agent.leg_count == 0
+        assert self.pbx.turns.talking == 0
 
     def change(self, **changes: object) -> None:
         """Another directory, as after `apply`."""

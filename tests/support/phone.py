@@ -61,6 +61,7 @@ class Answers:
 class Rejects:
     status: int = 486
     after: float = 0.0
+    contact: str = ""                     # of a redirection
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +120,11 @@ class PhoneCall:
             self.status = 200
             self.phone.do(self.session.accept(self.phone.now(), body=self.phone.answer_to(self.sdp)))
 
-    def reject(self, status: int) -> None:
+    def reject(self, status: int, contact: str = "") -> None:
         if not self.over.is_set() and not self.answered.is_set():
             self.status = status
-            self.phone.do(self.session.reject(status, self.phone.now()))
+            headers = (("Contact", contact),) if contact else ()
+            self.phone.do(self.session.reject(status, self.phone.now(), headers=headers))
             self.finish()
 
     def hang_up(self) -> None:
@@ -445,8 +447,8 @@ class Phone:
         self._rung.set()
         self.track(call)
         match self.does:
-            case Rejects(status=status, after=after):
-                self._later(after, call.reject, status)
+            case Rejects(status=status, after=after, contact=contact):
+                self._later(after, call.reject, status, contact)
             case Answers(after=after, hangs_up_after=talk, rings=rings):
                 if rings:
                     self._ring(call)

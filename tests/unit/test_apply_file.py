@@ -9,7 +9,7 @@ import pytest
 
 from b2bua.apply_file import Change, difference, merged, read_directory
 from b2bua.cdr import ClientId
-from b2bua.directory import Client, Directory, Extension
+from b2bua.directory import Client, Directory, Extension, Hours, Strategy
 from b2bua.faults import ConfigurationFaults
 from b2bua.numbers import NumberFormat
 from b2bua.sip.auth import ha1
@@ -180,6 +180,99 @@ def test_what_is_wrong_with_a_trunks_rules_is_said_with_its_remedy(tmp_path: Pat
         "line 12: client[0].trunk[0].profile: trunk 'operator' has no account that From could show",
         "line 13: client[0].trunk[0].caller_id: 'a, b' is no telephone number",
         "line 14: client[0].trunk[0].trusts: a header is named twice",
+    ]
+
+
+def test_a_group_has_a_strategy_and_times_that_go_with_it(tmp_path: Path) -> None:
+    members = 'members = ["101", "102"]\n'
+    group = read(tmp_path, GOOD.replace(members, members + 'strategy = "round"\nmember_seconds = 9\n')).groups[0]
+    assert (group.strategy, group.member_seconds) == (Strategy.ROUND, 9)
+    assert faults(tmp_path, GOOD.replace(members, members + "member_seconds = 9\n")) == [
+        "line 23: client[0].group[0].member_seconds: the members of 600 ring together, so no one has a time of their "
+        'own. Take it out, or choose another `strategy`, as "in-turn".']
+    assert faults(tmp_path, GOOD.replace(members, members + 'strategy = "rnd"\n'))[0].startswith(
+        "line 23: client[0].group[0].strategy: this value is not known. Use 'together', 'in-turn', 'round' or ")
+    timed = GOOD.replace(members, members + 'strategy = "round"\nring_seconds = 9\n')
+    assert faults(tmp_path, timed) == [
+        "line 24: client[0].group[0].ring_seconds: the members of 600 ring one after another, each for "
+        '`member_seconds`. Take it out, or say `strategy = "together"`.']
+
+
+def test_where_calls_go_on_is_somewhere_and_never_back(tmp_path: Path) -> None:
+    text = GOOD.replace('crm_user = 77', 'crm_user = 77\non_no_answer = "600"\nring_seconds = 12').replace(
+        'trunk = "operator"', 'trunk = "operator"\non_busy = "102"')
+    right = read(tmp_path, text)
+    anna = right.extension[ACME, "101"]
+    assert (anna.on_no_answer, anna.ring_seconds, anna.on_busy) == ("600", 12, None)
+    assert faults(tmp_path, text.replace('destination = "600"', 'destination = "101"').replace(
+        'on_busy = "102"', 'on_busy = "109"\non_unregistered = "101"')) == [
+        "line 29: client[0].number[0].on_busy: there is no extension or group 109. Known in 'acme': 101, 102, 600; "
+        "outside numbers begin with +.",
+        "line 30: client[0].number[0].on_unregistered: from 101 calls would come back to 101. "
+        "Have one of the two lead to somebody else.",
+    ]
+    assert faults(tmp_path, text.replace('members =', 'on_busy = "102"\nmembers =').replace(
+        'address =', 'on_unregistered = "101"\naddress =')) == [
+        "line 21: client[0].extension[1].on_unregistered: calls would go in a circle: 101, 600, 102, 101. "
+        "Take one of these out, or have it lead to somebody else.",
+        "line 31: client[0].number[0].on_busy: from 102 calls would come back to 600. "
+        "Have one of the two lead to somebody else.",
+    ]
+
+
+def test_all_calls_of_an_extension_may_go_elsewhere_but_not_in_a_circle(tmp_path: Path) -> None:
+    text = GOOD.replace('crm_user = 77', 'crm_user = 77\nforward_always = "102"')
+    assert read(tmp_path, text).extension[ACME, "101"].forward_always == "102"
+    assert faults(tmp_path, text.replace('address =', 'forward_always = "101"\naddress =')) == [
+        "line 20: client[0].extension[1].forward_always: calls would go in a circle: 101, 102, 101. "
+        "Take one of these out, or have it lead to somebody else.",
+    ]
+
+
+def test_a_call_may_go_on_outside_but_not_to_ourselves(tmp_path: Path) -> None:
+    text = GOOD.replace('crm_user = 77', 'crm_user = 77\non_busy = "+79160000001"')
+    assert faults(tmp_path, text) == [
+        "line 17: client[0].extension[0].on_busy: extension 101 may not send its calls outside. "
+        "Say `forward_outside = true` for client 'acme', if its extensions shall.",
+    ]
+    allowed = text.replace('name = "Acme"', 'name = "Acme"\nforward_outside = true')
+    assert read(tmp_path, allowed).extension[ACME, "101"].on_busy == "+79160000001"
+    office = GOOD.replace('members =', 'on_busy = "+79160000001"\nmembers =')          # a group's is the office's own
+    assert read(tmp_path, office).groups[0].on_busy == "+79160000001"
+    assert faults(tmp_path, text.replace("+79160000001", "+74957654321")) == [
+        "line 17: client[0].extension[0].on_busy: +74957654321 is a number of 'acme' itself: its calls would come in "
+        "again. Name where it leads: 600.",
+    ]
+    alone = "[[client]]\nid = \"acme\"\n[[client.extension]]\nnumber = \"101\"\naddress = \"sip:1@192.0.2.1\"\n"
+    assert faults(tmp_path, alone + 'on_busy = "+79160000001"\n') == [
+        "line 6: client[0].extension[0].on_busy: +79160000001 is outside, and 'acme' has no trunk. "
+        "Add a [[client.trunk]].",
+    ]
+    assert "on_busy: there is something in it" in faults(tmp_path, alone + 'on_busy = "79160000001234"\n')[0]
+
+
+def test_a_number_has_hours_and_leads_elsewhere_outside_of_them(tmp_path: Path) -> None:
+    hours = """\
+[client.number.hours]
+time_zone = "Europe/Moscow"
+open = ["mon-fri 09:00-18:00"]
+otherwise = "102"
+holidays = ["01-01", "2026-05-11"]
+"""
+    assert read(tmp_path, GOOD + hours).numbers[0].hours == Hours(
+        "Europe/Moscow", ("mon-fri 09:00-18:00",), "102", ("01-01", "2026-05-11"))
+    wrong = hours.replace("Moscow", "Moskow").replace("09:00", "9").replace("05-11", "05-32")
+    assert faults(tmp_path, GOOD + wrong) == [
+        "line 28: client[0].number[0].hours.time_zone: there is no time zone 'Europe/Moskow'. "
+        "Did you mean `Europe/Moscow`?",
+        "line 29: client[0].number[0].hours.open: 'mon-fri 9-18:00' is no opening time. "
+        "Write it like `mon-fri 09:00-18:00`; the days are mon, tue, wed, thu, fri, sat, sun.",
+        "line 31: client[0].number[0].hours.holidays: '2026-05-32' is no date. "
+        "Write it like `2026-05-11`, or `01-01` for each year.",
+    ]
+    assert faults(tmp_path, GOOD + hours.replace('"102"', '"109"')) == [
+        "line 30: client[0].number[0].hours.otherwise: there is no extension or group 109. "
+        "Known in 'acme': 101, 102, 600; outside numbers begin with +.",
     ]
 
 

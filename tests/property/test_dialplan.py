@@ -1,0 +1,104 @@
+"""Whatever apply takes: planning ends, no step rings nobody, and no call comes back to where it has been."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from b2bua.apply_file import read_directory
+from b2bua.cdr import ClientId
+from b2bua.directory import Cause, Directory, Strategy
+from b2bua.faults import ConfigurationFaults
+from b2bua.routing.dialplan import DialTrunk, NoRoute, Plan, plan_inbound
+from b2bua.routing.groups import Turns
+from b2bua.routing.trunk_choice import TrunkChoice
+
+NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+ACME = ClientId("acme")
+EXTENSIONS, GROUPS = ("101", "102", "103", "104"), ("600", "601", "602")
+EVERYONE = EXTENSIONS + GROUPS
+TARGETS = st.none() | st.sampled_from((*EVERYONE, "+79160000001"))
+CHOICE = TrunkChoice(lambda trunk: True, Random(1))
+WAYS = st.fixed_dictionaries({cause.value: TARGETS for cause in Cause if cause is not Cause.ALWAYS})
+FORWARDS = st.fixed_dictionaries({cause.value: TARGETS for cause in Cause})
+MEMBERS = st.lists(st.sampled_from(EXTENSIONS), min_size=1, unique=True)
+
+
+def lines(ways: dict[str, str | None]) -> str:
+    return "".join(f'{name} = "{target}"\n' for name, target in ways.items() if target is not None)
+
+
+@st.composite
+def files(draw: st.DrawFn) -> str:
+    text = '[[client]]\nid = "acme"\nforward_outside = true\n[[client.trunk]]\nname = "op"\nhost = "192.0.2.2"\n'
+    for number in EXTENSIONS:
+        text += f'[[client.extension]]\nnumber = "{number}"\naddress = "sip:1@192.0.2.1"\n'
+        text += lines(draw(st.one_of(*[st.just({})] * 4, FORWARDS)))
+    for number in GROUPS:
+        members = ", ".join(f'"{member}"' for member in draw(MEMBERS))
+        strategy = draw(st.sampled_from(Strategy)).value
+        text += f'[[client.group]]\nnumber = "{number}"\nmembers = [{members}]\nstrategy = "{strategy}"\n'
+        text += lines(draw(SPARSE))
+    destination = draw(st.sampled_from(EVERYONE))
+    text += f'[[client.number]]\nnumber = "+74951112233"\ndestination = "{destination}"\n' + lines(draw(WAYS))
+    otherwise = draw(TARGETS)
+    if otherwise is not None:
+        open_ = draw(st.sampled_from(["mon-fri 09:00-18:00", "sat 22:00-06:00"]))
+        text += f'[client.number.hours]\ntime_zone = "Asia/Tokyo"\nopen = ["{open_}"]\notherwise = "{otherwise}"\n'
+    return text
+
+
+# Mostly nowhere: else hardly a file is without a circle.
+SPARSE = st.one_of(st.just({}), st.just({}), st.just({}), WAYS)
+
+
+def read(text: str) -> Directory | ConfigurationFaults:
+    with TemporaryDirectory() as place:
+        path = Path(place) / "acme.toml"
+        path.write_text(text)
+        try:
+            return read_directory(path, "smartswitch").directory
+        except ConfigurationFaults as faults:
+            return faults
+
+
+@given(files(), st.sets(st.sampled_from(EXTENSIONS)), st.dictionaries(st.sampled_from(GROUPS),
+       st.sampled_from(EXTENSIONS)), st.dictionaries(st.sampled_from(EXTENSIONS), st.floats(allow_nan=False)))
+@settings(max_examples=400, deadline=None)
+def test_any_plan_ends_and_rings_somebody(
+    text: str, there: set[str], begun: dict[str, str], idle: dict[str, float]
+) -> None:
+    directory = read(text)
+    if isinstance(directory, ConfigurationFaults):             # of nothing else than circles
+        assert all("circle" in fault.problem or "come back" in fault.problem for fault in directory.faults)
+        return
+    turns = Turns({(ACME, group): member for group, member in begun.items()},
+                  {(ACME, number): since for number, since in idle.items()})
+    did = directory.numbers[0]
+    plan = plan_inbound(directory, ACME, did, None, lambda one: one.number in there, CHOICE, NOON, turns)
+    if isinstance(plan, NoRoute):
+        assert plan.why
+        return
+    rings(plan, there)
+    assert len(plan.ends) <= len(EVERYONE) + 1                 # each destination once
+    assert plan.ends[-1] == len(plan.steps) - 1
+    for onward in plan.goes_on:
+        assert onward.after in plan.ends
+        assert onward.to is None or onward.after < onward.to < len(plan.steps)
+    # Where it leads nowhere, nobody is there: no way was cut off because it would have led back.
+    names = {onward.why for onward in plan.goes_on if onward.to is None}
+    assert all(why.endswith("is registered") for why in names)
+
+
+def rings(plan: Plan, there: set[str]) -> None:
+    for step in plan.steps:
+        assert step.seconds > 0
+        if isinstance(step, DialTrunk):
+            continue
+        assert step.extensions
+        assert {one.number for one in step.extensions} <= there
