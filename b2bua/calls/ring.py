@@ -42,6 +42,7 @@ SIGN_OF_LIFE: Final = 5.0
 MAX_TARGETS: Final = 4                     # servers of one trunk that one call tries
 MAX_MOVES: Final = 5                       # times that phones may send one call on
 
+
 @dataclass(frozen=True, slots=True)
 class Branch:
     """One phone or trunk that is being called."""
@@ -143,14 +144,24 @@ def _moved(pbx: Switchboard, call: CallInProgress, moved: Moved) -> Plan | None:
 async def _through(
     pbx: Switchboard, step: DialTrunk, invitation: Invitation, waiting: Waiting, *, last: bool
 ) -> RingResult:
-    """Out by one trunk: its servers in turn, while they give no answer or a 503 (RFC 3263 §4.3)."""
-    call = invitation.call
-    goes_on = call.answered_at is not None or call.direction is Direction.INBOUND      # and keeps the line it came by
-    take = pbx.capacity.take_second_line if goes_on else pbx.capacity.take_line
-    full = take(call.id, step.trunk)
+    """Out by one trunk, while it has a line free; one that was taken for nothing is given back."""
+    call, capacity = invitation.call, pbx.capacity
+    goes_on = call.answered_at is not None or call.direction is not Direction.OUTBOUND     # and keeps the line it has
+    full = (capacity.take_second_line if goes_on else capacity.take_line)(call.id, step.trunk)
     if full is not None:
         call.note(full)
         return no_way(EndReason.LIMIT_REACHED)
+    result = await _by_its_servers(pbx, step, invitation, waiting, last=last)
+    if goes_on and not isinstance(result, AnsweredBy):
+        capacity.leave_second_line(call.id)
+    return result
+
+
+async def _by_its_servers(
+    pbx: Switchboard, step: DialTrunk, invitation: Invitation, waiting: Waiting, *, last: bool
+) -> RingResult:
+    """The trunk's servers in turn, while they give no answer or a 503 (RFC 3263 §4.3)."""
+    call = invitation.call
     ways: list[Flow] = pbx.dialler.ways_out(step.trunk)[:MAX_TARGETS]
     if not ways:
         call.note(f"{step.trunk.name} is not reachable now: {pbx.dialler.problem_of(step.trunk)}")

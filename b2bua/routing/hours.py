@@ -75,8 +75,9 @@ def holiday(text: str) -> tuple[int | None, int, int]:
     return year, month, day
 
 
+@lru_cache(maxsize=512)
 def zone(name: str) -> ZoneInfo | None:
-    """None: the system does not know it."""
+    """None: the system does not know it. Kept, as its file must not be read for each call."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):

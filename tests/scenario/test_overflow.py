@@ -246,6 +246,25 @@ async def test_a_phone_sends_a_call_outside_only_where_that_is_allowed(office: O
     await office.all_quiet()
 
 
+async def test_a_way_outside_that_led_nowhere_gives_its_line_back(office: Office) -> None:
+    office.change(trunks=(replace(office.books.directory.trunks[0], max_calls=2),),
+                  groups=(replace(office.books.directory.groups[0], strategy=Strategy.IN_TURN, members=("102", "103")),))
+    await allow_outside(office)
+    await sends(office, destination="600")
+    office.trunk.does = Rejects(486)
+    await office.phone("102", Rejects(302, contact=f"<sip:{MOBILE}@10.0.0.1>"))
+    await office.phone("103", Answers(after=1.0))
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.answered.wait()             # by 103, after the mobile was busy
+    assert [one.session.invite.uri.user for one in office.trunk.calls[1:]] == [MOBILE]
+    second = office.trunk.call(DID, as_="+79165550000")
+    await second.answered.wait()
+    for talk in (call, second):
+        talk.hang_up()
+    await office.record(2)
+    await office.all_quiet()
+
+
 async def test_phones_that_send_a_call_round_and_round_are_stopped(office: Office) -> None:
     boris = await office.phone("102", Rejects(302, contact="<sip:103@10.0.0.1>"))
     vera = await office.phone("103", Rejects(302, contact="<sip:102@10.0.0.1>"))
