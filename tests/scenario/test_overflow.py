@@ -247,8 +247,8 @@ async def test_a_phone_sends_a_call_outside_only_where_that_is_allowed(office: O
 
 
 async def test_a_way_outside_that_led_nowhere_gives_its_line_back(office: Office) -> None:
-    office.change(trunks=(replace(office.books.directory.trunks[0], max_calls=2),),
-                  groups=(replace(office.books.directory.groups[0], strategy=Strategy.IN_TURN, members=("102", "103")),))
+    group = replace(office.books.directory.groups[0], strategy=Strategy.IN_TURN, members=("102", "103"))
+    office.change(trunks=(replace(office.books.directory.trunks[0], max_calls=2),), groups=(group,))
     await allow_outside(office)
     await sends(office, destination="600")
     office.trunk.does = Rejects(486)
