@@ -230,8 +230,8 @@ class _Round:
                 match event:
                     case Provisional(response=response):
                         self._progress(branch, response.status, response.body)
-                    case Answered(response=response):
-                        return AnsweredBy(branch.leg, branch.extension, response.body)
+                    case Answered(response=response, wants_answer=wants_answer):
+                        return AnsweredBy(branch.leg, branch.extension, response.body, wants_answer)
                     case Rejected(response=response):
                         self._rejected(branch, response)
                     case Ended(cause=cause):
