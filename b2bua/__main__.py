@@ -17,7 +17,7 @@ from b2bua.apply_file import Change, apply_file, difference, merged, read_direct
 from b2bua.cdr import CallRecord, ClientId
 from b2bua.check import checked, notes
 from b2bua.config import Settings, load_settings
-from b2bua.daemon_link import DaemonUnreachable
+from b2bua.daemon_link import DaemonRefused, DaemonUnreachable
 from b2bua.directory import Directory
 from b2bua.faults import ConfigurationFaults
 from b2bua.keys import KeysUnavailable
@@ -31,7 +31,8 @@ RUNTIME_FAULT = 1
 WRONG_CONFIGURATION = 2
 
 _TROUBLES = (
-    OSError, DaemonUnreachable, StoreUnavailable, UnusableDatabase, DirectoryChanged, KeysUnavailable, MediaError,
+    OSError, DaemonRefused, DaemonUnreachable, StoreUnavailable, UnusableDatabase, DirectoryChanged, KeysUnavailable,
+    MediaError,
 )
 
 cli = typer.Typer(name="smartswitch", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -151,6 +152,24 @@ async def _last_calls(settings: Settings, limit: int, client: ClientId | None) -
         return []
     async with open_store(settings.database_url) as store:
         return await store.calls.last_calls(limit, client)
+
+
+@cli.command()
+def explain(client: Annotated[str, typer.Option("--client", help="Whose call.")],
+            caller: Annotated[str, typer.Option("--from", metavar="N", help="Extension, outside number or anonymous.")],
+            dialled: Annotated[str, typer.Option("--to", metavar="N", help="Number, extension or group.")],
+            config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """What would happen to such a call now, and why; no phone rings."""
+    from b2bua.explanation import explanation, told
+    with _faults_told(config):
+        settings = load_settings(config)
+    with _troubles_told():
+        found = explanation(settings, client, caller, dialled)
+    if as_json:
+        _print_json(found)
+        return
+    for line in told(found):
+        typer.echo(line)
 
 
 bans_cli = typer.Typer(invoke_without_command=True, help="Addresses and accounts that get no answer for a while.")

@@ -43,6 +43,24 @@ class RegisteredPhone:
     reachability: str = "not asked yet"     # "reachable", "lagged", "unreachable": its answers to OPTIONS
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    why: str
+    does: str                           # "rings 101, 103 together for 30 s"
+    onward: tuple[str, ...]             # where the call goes from here when nobody takes it, a sentence for each cause
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What would happen to a call now. No steps: it would be refused with `status`, as `refusal` says."""
+
+    direction: Direction
+    notes: tuple[str, ...]              # what was found and decided beforehand
+    steps: tuple[PlannedStep, ...]
+    status: int | None = None
+    refusal: str = ""
+
+
 class Control(Protocol):
     def live_calls(self) -> Sequence[LiveCall]: ...
 
@@ -54,6 +72,10 @@ class Control(Protocol):
 
     def lift_ban(self, subject: str) -> int:
         """Forgive an address or an account; how many bans that lifted."""
+        ...
+
+    async def explain(self, client: ClientId, caller: str, dialled: str) -> Explanation:
+        """What would happen to such a call now. Raises LookupError: there is no such client."""
         ...
 
     def ready(self) -> Sequence[str]:

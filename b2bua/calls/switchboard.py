@@ -21,6 +21,7 @@ from b2bua.calls.connect import refuse, to_its_end
 from b2bua.calls.dial import StepDialler
 from b2bua.calls.entry import Joins, Newcomer
 from b2bua.calls.errands import Errands
+from b2bua.calls.explain import explain
 from b2bua.calls.from_phone import call_from_phone
 from b2bua.calls.identity import read_caller
 from b2bua.calls.inbound import inbound_call
@@ -30,10 +31,10 @@ from b2bua.calls.standing import StandingCalls
 from b2bua.calls.transfer import Named, may_replace
 from b2bua.calls.turns import GroupTurns
 from b2bua.cdr import CallId, CallRecord, ClientId, Direction, EndReason
-from b2bua.control import LiveCall, RegisteredPhone, TrunkState
+from b2bua.control import Explanation, LiveCall, RegisteredPhone, TrunkState
 from b2bua.crm.lookup import Lookup
 from b2bua.crm.port import Contact, Crm, CrmError, CrmWrite, PopUp
-from b2bua.directory import Directory, Extension, Number, Trunk
+from b2bua.directory import CrmAccount, Directory, Extension, Number, Trunk
 from b2bua.media.plane import MediaPlane, MediaSession
 from b2bua.routing.dialplan import NoRoute, Plan, find_did, plan_from_extension, plan_inbound, plan_moved, why_no_did
 from b2bua.sip.admission import Admission, Refuse, Verdict
@@ -387,28 +388,37 @@ class Switchboard:
 
     async def find_contact(self, call: CallInProgress) -> Contact | None:
         """Who calls, if the client uses a function that needs to know, and the CRM says so in time."""
-        account = call.crm
-        if account is None or not (account.forward_to_responsible or account.set_caller_name) or not call.caller:
-            return None
-        began = self._agent.now()
-        contact = await self._lookup.find_contact(call.client, call.caller, account.patience)
-        if contact is not None:
-            call.note(f"the CRM knows {call.caller} as {contact.name}")
-        elif self._agent.now() - began >= account.patience:
-            call.note(f"the CRM did not say within {account.patience} s who {call.caller} is")
-        else:
-            call.note(f"the CRM gave no contact for {call.caller}")
+        contact, said = await self.who_is(call.client, call.crm, call.caller)
+        if said:
+            call.note(said)
         return contact
 
-    def plan_for_did(self, call: CallInProgress, directory: Directory, did: Number) -> Plan | NoRoute:
-        """Who should ring when that number is called from outside."""
+    async def who_is(
+        self, client: ClientId, account: CrmAccount | None, number: str
+    ) -> tuple[Contact | None, str]:
+        """The same, and the sentence that tells of it; "" when nobody was asked."""
+        if account is None or not (account.forward_to_responsible or account.set_caller_name) or not number:
+            return None, ""
+        began = self._agent.now()
+        contact = await self._lookup.find_contact(client, number, account.patience)
+        if contact is not None:
+            return contact, f"the CRM knows {number} as {contact.name}"
+        if self._agent.now() - began >= account.patience:
+            return None, f"the CRM did not say within {account.patience} s who {number} is"
+        return None, f"the CRM gave no contact for {number}"
+
+    def plan_for_did(
+        self, directory: Directory, did: Number, contact: Contact | None, *, rehearsal: bool = False
+    ) -> Plan | NoRoute:
+        """Who should ring when that number is called from outside. A rehearsal takes nobody's turn."""
         reachable, choice = self.dialler.reachable, self._trunks.choice
         now, turns = self._clock(), self.turns.now
-        plan = plan_inbound(directory, call.client, did, call.contact, reachable, choice, now, turns)
-        self.turns.take(call.client, plan)
+        plan = plan_inbound(directory, did.client, did, contact, reachable, choice, now, turns)
+        if not rehearsal:
+            self.turns.take(did.client, plan)
         return plan
 
-    def plan_for(self, extension: Extension, dialled: str) -> Plan | NoRoute:
+    def plan_for(self, extension: Extension, dialled: str, *, rehearsal: bool = False) -> Plan | NoRoute:
         """Who should ring when this extension dials that."""
         client = self.directory.client.get(extension.client)
         if client is None:                 # a call in progress may outlive its client
@@ -417,7 +427,8 @@ class Switchboard:
         plan = plan_from_extension(
             self.directory, extension, dialled, client.country, reachable, choice, self.turns.now
         )
-        self.turns.take(extension.client, plan)
+        if not rehearsal:
+            self.turns.take(extension.client, plan)
         return plan
 
     def plan_moved(self, by: Extension, target: str) -> Plan | NoRoute:
@@ -503,6 +514,9 @@ class Switchboard:
 
     def lift_ban(self, subject: str) -> int:
         return self._registrar.lift_ban(subject, self._agent.now())
+
+    async def explain(self, client: ClientId, caller: str, dialled: str) -> Explanation:
+        return await explain(self, client, caller, dialled)
 
     def ready(self) -> Sequence[str]:
         reasons = ("draining" if self._draining else None, self.media.problem)

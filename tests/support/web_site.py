@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 
 from b2bua.cdr import CallId, ClientId, Direction
 from b2bua.config import WebSettings
-from b2bua.control import LiveCall, RegisteredPhone, TrunkState
+from b2bua.control import Explanation, LiveCall, PlannedStep, RegisteredPhone, TrunkState
 from b2bua.crm.lookup import LookupCounts
 from b2bua.crm.outbox import OutboxCounts
 from b2bua.keys import Keys
@@ -70,6 +70,12 @@ class FakeControl:
         kept = [ban for ban in self.banned if subject not in (ban.address, ban.account)]
         lifted, self.banned = len(self.banned) - len(kept), kept
         return lifted
+
+    async def explain(self, client: ClientId, caller: str, dialled: str) -> Explanation:
+        if client != ACME:
+            raise LookupError(client)
+        step = PlannedStep(f"{dialled} goes to 102", "rings 102 for 20 s", ("102 is busy: on to 103",))
+        return Explanation(Direction.INBOUND, (f"the CRM gave no contact for {caller}",), (step,))
 
     def ready(self) -> list[str]:
         return self.reasons
