@@ -130,8 +130,8 @@ def calls(config: ConfigOption = None,
           limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many past calls.")] = 20,
           client: Annotated[str | None, typer.Option("--client", help="Only this client's calls.")] = None,
           as_json: JsonOption = False) -> None:
-    """Calls in progress, and the last ones."""
-    from b2bua.call_lists import as_plain, last_table, live_calls, live_table
+    """Calls in progress, those from unknown addresses, and the last ones."""
+    from b2bua.call_lists import as_plain, last_table, live_calls, live_table, turned_away_table
     with _faults_told(config):
         settings = load_settings(config)
     live = live_calls(settings, client)
@@ -139,11 +139,14 @@ def calls(config: ConfigOption = None,
         last = asyncio.run(_last_calls(settings, limit, ClientId(client) if client else None))
     if as_json:
         past = [as_plain(call) for call in last]
-        _print_json({"daemon": live.problem or "running", "live": live.calls, "last": past})
+        _print_json({"daemon": live.problem or "running", "live": live.calls, "last": past,
+                     "turned_away": live.turned_away})
         return
     from rich.console import Console
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     console.print(live_table(live))
+    if live.turned_away:
+        console.print(turned_away_table(live))
     console.print(last_table(last))
 
 

@@ -44,6 +44,17 @@ class RegisteredPhone:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnedAway:
+    """A call from an address of no trunk and no phone, the last one from there."""
+
+    at: datetime
+    source: str
+    dialled: str
+    why: str                            # which trunk it came nearest to, and why it is not that one's
+    done: str                           # "challenge", "refuse", "silence"
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedStep:
     why: str
     does: str                           # "rings 101, 103 together for 30 s"
@@ -67,6 +78,10 @@ class Control(Protocol):
     def trunk_states(self) -> Sequence[TrunkState]: ...
 
     def registered_phones(self) -> Sequence[RegisteredPhone]: ...
+
+    def turned_away(self) -> Sequence[TurnedAway]:
+        """Calls from unknown addresses, the latest first; a few."""
+        ...
 
     def bans(self) -> Sequence[Ban]: ...
 

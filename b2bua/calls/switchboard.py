@@ -31,7 +31,7 @@ from b2bua.calls.standing import StandingCalls
 from b2bua.calls.transfer import Named, may_replace
 from b2bua.calls.turns import GroupTurns
 from b2bua.cdr import CallId, CallRecord, ClientId, Direction, EndReason
-from b2bua.control import Explanation, LiveCall, RegisteredPhone, TrunkState
+from b2bua.control import Explanation, LiveCall, RegisteredPhone, TrunkState, TurnedAway
 from b2bua.crm.lookup import Lookup
 from b2bua.crm.port import Contact, Crm, CrmError, CrmWrite, PopUp
 from b2bua.directory import CrmAccount, Directory, Extension, Number, Trunk
@@ -196,7 +196,8 @@ class Switchboard:
     def _explain(self, invite: Request, flow: Flow, done: str, now: float) -> None:
         source = flow.remote.host
         if self._strangers.wants(source, now):
-            self._strangers.tell(source, invite.uri.user, self._trunks.why_not(invite, flow), done)
+            why = self._trunks.why_not(invite, flow)
+            self._strangers.tell(TurnedAway(self._clock(), source, invite.uri.user, why, done))
 
     def incoming_call(self, session: InviteSession) -> None:
         if self._draining:
@@ -508,6 +509,9 @@ class Switchboard:
 
     def registered_phones(self) -> Sequence[RegisteredPhone]:
         return self._registrar.phones(self._agent.now())
+
+    def turned_away(self) -> Sequence[TurnedAway]:
+        return self._strangers.last()
 
     def bans(self) -> Sequence[Ban]:
         return self._registrar.bans(self._agent.now())

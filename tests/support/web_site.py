@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 
 from b2bua.cdr import CallId, ClientId, Direction
 from b2bua.config import WebSettings
-from b2bua.control import Explanation, LiveCall, PlannedStep, RegisteredPhone, TrunkState
+from b2bua.control import Explanation, LiveCall, PlannedStep, RegisteredPhone, TrunkState, TurnedAway
 from b2bua.crm.lookup import LookupCounts
 from b2bua.crm.outbox import OutboxCounts
 from b2bua.keys import Keys
@@ -53,6 +53,7 @@ class FakeControl:
     phones: list[RegisteredPhone] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     banned: list[Ban] = field(default_factory=list)
+    strangers: list[TurnedAway] = field(default_factory=list)
 
     def live_calls(self) -> list[LiveCall]:
         return self.calls
@@ -62,6 +63,9 @@ class FakeControl:
 
     def registered_phones(self) -> list[RegisteredPhone]:
         return self.phones
+
+    def turned_away(self) -> list[TurnedAway]:
+        return self.strangers
 
     def bans(self) -> list[Ban]:
         return self.banned
