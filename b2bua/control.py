@@ -50,6 +50,10 @@ class Control(Protocol):
 
     def registered_phones(self) -> Sequence[RegisteredPhone]: ...
 
+    def alarms(self) -> Sequence[str]:
+        """What somebody should look at: limits that calls have met within the hour."""
+        ...
+
     def bans(self) -> Sequence[Ban]: ...
 
     def lift_ban(self, subject: str) -> int:
