@@ -83,6 +83,10 @@ class Control(Protocol):
         """Calls from unknown addresses, the latest first; a few."""
         ...
 
+    def alarms(self) -> Sequence[str]:
+        """What somebody should look at: limits that calls have met within the hour."""
+        ...
+
     def bans(self) -> Sequence[Ban]: ...
 
     def lift_ban(self, subject: str) -> int:

@@ -25,9 +25,11 @@ from b2bua.calls.explain import explain
 from b2bua.calls.from_phone import call_from_phone
 from b2bua.calls.identity import read_caller
 from b2bua.calls.inbound import inbound_call
+from b2bua.calls.outcomes import Unanswered
 from b2bua.calls.recordings import Recordings
 from b2bua.calls.report import report
 from b2bua.calls.standing import StandingCalls
+from b2bua.calls.tolls import Tolls, is_emergency
 from b2bua.calls.transfer import Named, may_replace
 from b2bua.calls.turns import GroupTurns
 from b2bua.cdr import CallId, CallRecord, ClientId, Direction, EndReason
@@ -36,7 +38,16 @@ from b2bua.crm.lookup import Lookup
 from b2bua.crm.port import Contact, Crm, CrmError, CrmWrite, PopUp
 from b2bua.directory import CrmAccount, Directory, Extension, Number, Trunk
 from b2bua.media.plane import MediaPlane, MediaSession
-from b2bua.routing.dialplan import NoRoute, Plan, find_did, plan_from_extension, plan_inbound, plan_moved, why_no_did
+from b2bua.routing.dialplan import (
+    DialTrunk,
+    NoRoute,
+    Plan,
+    find_did,
+    plan_from_extension,
+    plan_inbound,
+    plan_moved,
+    why_no_did,
+)
 from b2bua.sip.admission import Admission, Refuse, Verdict
 from b2bua.sip.effects import Flow, IncomingRequest
 from b2bua.sip.fields import Replaces
@@ -127,6 +138,7 @@ class Switchboard:
         self.directory = directory
         self.dialler = dialler
         self.capacity = Capacity(limits.max_calls)
+        self.tolls = Tolls(agent.now)
         self.media = media
         self.turns = GroupTurns()
         self.counters = CallCounters(Counter(), Counter())
@@ -257,6 +269,7 @@ class Switchboard:
             call.note(note)
         caller = self._agent.accept(session, trunk.name)
         if (reached := self.capacity.reached(directory.client[trunk.client], trunk)) is not None:
+            reached = self.tolls.full(reached)
             self._start(call, caller, self._refused(caller, call, 503, EndReason.LIMIT_REACHED, reached))
         elif did is None:
             why = why_no_did(directory, trunk, spellings)
@@ -274,8 +287,8 @@ class Switchboard:
         call = self._new_call(extension.client, direction, extension.number, shown, None)
         call.extension = extension
         caller = self._agent.accept(session, extension.number)
-        if (reached := self.capacity.reached(client, None)) is not None:
-            plan = NoRoute(503, EndReason.LIMIT_REACHED, reached)
+        if not _is_urgent(plan) and (reached := self.capacity.reached(client, None, extension)) is not None:
+            plan = NoRoute(503, EndReason.LIMIT_REACHED, self.tolls.full(reached))
         self._start(call, caller, call_from_phone(caller, self, call, plan))
 
     def _takes_over(self, session: InviteSession, extension: Extension) -> None:
@@ -318,7 +331,8 @@ class Switchboard:
     def _start(self, call: CallInProgress, caller: IncomingLeg, script: Coroutine[object, object, None]) -> None:
         task = self._calls.create_task(self._run(call, script), name=f"call {call.id}")
         self._live[call.id] = _Live(call, caller.inbox, task)
-        self.capacity.enter(call.id, call.client, call.trunk)
+        maker = call.extension.number if call.extension is not None else None
+        self.capacity.enter(call.id, call.client, call.trunk, maker)
         self._tasks.add(task)
         self._idle.clear()
 
@@ -333,6 +347,7 @@ class Switchboard:
         """It counts no more for any limit, and the end of the switch need not wait for it."""
         self._live.pop(call.id, None)
         self.capacity.leave(call.id)
+        self.tolls.allowance.leave(call.id)
         if not self._live:
             self._idle.set()
 
@@ -442,6 +457,10 @@ class Switchboard:
         self.turns.take(by.client, plan)
         return plan
 
+    def may_go_outside(self, call: CallInProgress, step: DialTrunk) -> Unanswered | None:
+        """None: it may. Each way outside is asked for here, by whomever it is wanted."""
+        return self.tolls.ask(call, self.directory.client.get(step.trunk.client), step)
+
     @contextmanager
     def talking(self, talk: Talk) -> Iterator[None]:
         """So long, Replaces may name its dialogs, and the two are in a conversation."""
@@ -513,6 +532,9 @@ class Switchboard:
     def turned_away(self) -> Sequence[TurnedAway]:
         return self._strangers.last()
 
+    def alarms(self) -> Sequence[str]:
+        return self.tolls.alarms.in_force()
+
     def bans(self) -> Sequence[Ban]:
         return self._registrar.bans(self._agent.now())
 
@@ -531,7 +553,13 @@ class Switchboard:
         directory, _ = await self._books.load()
         self.directory = directory
         self.turns.use(directory)
+        self.tolls.allowance.use(directory)
         self._registrar.use(directory)
         self._trunks.use(directory)
         await self._crm.use(directory)
         log.info("directory loaded", clients=len(directory.clients), extensions=len(directory.extensions))
+
+
+def _is_urgent(plan: Plan | NoRoute) -> bool:
+    """A call for help is refused for no limit of ours."""
+    return isinstance(plan, Plan) and any(isinstance(step, DialTrunk) and is_emergency(step) for step in plan.steps)

@@ -54,6 +54,7 @@ class FakeControl:
     reasons: list[str] = field(default_factory=list)
     banned: list[Ban] = field(default_factory=list)
     strangers: list[TurnedAway] = field(default_factory=list)
+    alarming: list[str] = field(default_factory=list)
 
     def live_calls(self) -> list[LiveCall]:
         return self.calls
@@ -66,6 +67,9 @@ class FakeControl:
 
     def turned_away(self) -> list[TurnedAway]:
         return self.strangers
+
+    def alarms(self) -> list[str]:
+        return self.alarming
 
     def bans(self) -> list[Ban]:
         return self.banned
@@ -97,7 +101,8 @@ def live_call(call: str = "live-1", **changes: Any) -> LiveCall:
 
 def figures(**changes: Any) -> Figures:
     nothing = Figures(
-        live_calls={}, calls=SimpleNamespace(finished=Counter(), refused=Counter(), faults=0), agent=AgentCounters(),
+        live_calls={}, limits_met={}, alarms=0,
+        calls=SimpleNamespace(finished=Counter(), refused=Counter(), faults=0), agent=AgentCounters(),
         core=CoreCounters(), transactions=TransactionCounters(), live_sessions=0, live_transactions=0,
         transports=[("udp", UdpCounters()), ("tcp", StreamCounters())], registrar=RegistrarCounters(),
         certificates={"/etc/pbx.pem": 1.8e9}, phones={}, bans={},
