@@ -246,3 +246,37 @@ async def test_what_is_asked_before_the_ack_with_the_answer_is_put_off_at_once(o
     record = await office.record()
     assert (record.disposition, record.reason, record.talk_seconds) == (Disposition.ANSWERED, EndReason.HUNG_UP, 60)
     await office.all_quiet()
+
+
+async def test_what_a_phone_answered_in_a_reliable_183_it_may_not_say_again(office: Office) -> None:
+    boris = await office.phone("102", Answers(after=9.0, rings=False))
+    call = office.trunk.call(DID, as_=IVAN)
+    ringing = await boris.was_called()
+    boris.do(ringing.session.progress(183, boris.now(), body=boris.answer_to(ringing.sdp), reliable=True))
+    await call.answered.wait()
+    assert b"10.0.2.102" in call.sdp
+    assert last_answers(office) == [False, True]
+    call.hang_up()
+    assert (await office.record()).disposition is Disposition.ANSWERED
+    await office.all_quiet()
+
+
+async def test_what_a_gateway_answered_in_its_183_it_leaves_out_of_its_200(office: Office) -> None:
+    anna = await office.phone("101")
+    office.trunk.close()
+    gateway = Rogue("operator", office.network, OPERATOR, SERVER)
+    call = anna.call("+79265554433")
+    await asyncio.sleep(1)
+    gateway.respond(183, 1, sdp_of(OPERATOR))
+    gateway.respond(200, 1, b"")
+    await call.answered.wait()
+    assert last_answers(office) == [False, True]
+    call.hang_up()
+    assert (await office.record()).disposition is Disposition.ANSWERED
+    await office.all_quiet()
+
+
+def last_answers(office: Office) -> list[bool]:
+    """Whether the last two 200 to INVITEs have a session description."""
+    answers = (sent.data for sent in office.network.log if sent.data.startswith(b"SIP/2.0 200"))
+    return [data.endswith(b"a=sendrecv\r\n") for data in answers if b" INVITE\r\n" in data][-2:]
