@@ -103,7 +103,7 @@ def label_of(message: Message) -> str:
         brings = ["100rel"] if "100rel" in message.require else []
     else:
         words, brings = _request(message)
-    brings += [_sdp(message.body)] if message.content_type == "application/sdp" and message.body else []
+    brings += _body(message)
     return " ".join(words) + (f" ({', '.join(brings)})" if brings else "")
 
 
@@ -127,18 +127,26 @@ def _request(request: Request) -> tuple[list[str], list[str]]:
             return ["REFER to", number[1] if number else target], ["Replaces"] if "Replaces=" in target else []
         case "NOTIFY":
             state = (headers.get("Subscription-State") or "").partition(";")[0]
-            said = request.body.decode().strip().removeprefix("SIP/2.0 ")
-            return ["NOTIFY", said], ["terminated"] if state == "terminated" else []
+            return ["NOTIFY"], ["terminated"] if state == "terminated" else []
         case "BYE" if reason := headers.get("Reason"):
             return ["BYE"], [reason.partition(";text")[0]]
         case method:
             return [method], brings
 
 
-def _sdp(body: bytes) -> str:
-    found = _SDP_LINES.search(body)
-    word = "" if found is None else next(group for group in found.groups() if group).decode()
-    return f"SDP {word.removeprefix('c=IN IP4 ')}".rstrip()
+def _body(message: Message) -> list[str]:
+    """What is in the body: of SDP how it differs from talking, of a sipfrag its status, of others the kind."""
+    if not message.body:
+        return []
+    match message.content_type:
+        case "application/sdp":
+            found = _SDP_LINES.search(message.body)
+            word = "" if found is None else next(group for group in found.groups() if group).decode()
+            return [f"SDP {word.removeprefix('c=IN IP4 ')}".rstrip()]
+        case "message/sipfrag":
+            return [message.body.decode().partition("\r\n")[0].removeprefix("SIP/2.0 ")]
+        case kind:
+            return [kind.rpartition("/")[2]]
 
 
 def _is_trying(message: Message) -> bool:
