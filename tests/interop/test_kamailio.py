@@ -14,8 +14,7 @@ from tests.support import kamailio
 from tests.support.daemon import Addresses, Daemon, running_daemon
 from tests.support.kamailio import DOMAIN, OUT_OF_ORDER, SUBSCRIBER, Kamailio, running_kamailio
 from tests.support.phone import PhoneCall, Rings
-from tests.support.tone import is_tone
-from tests.support.voice import Voice, voice
+from tests.support.voice import Voice, hear_each_other, voice
 
 pytestmark = pytest.mark.skipif(not kamailio.available, reason="kamailio is not installed (Debian: kamailio)")
 
@@ -148,26 +147,19 @@ async def test_a_call_that_it_refuses_with_503_takes_the_other_trunk(daemon: Dae
         await inner.answered.wait()
         assert world.line.calls == []
         (outer,) = spare.line.calls
-        heard_inside, heard_outside = await asyncio.gather(phone.talks(inner), spare.talks(outer))
+        await hear_each_other(phone, inner, spare, outer)
         inner.hang_up()
         await outer.over.wait()
-    assert is_tone(heard_inside, WORLD)
-    assert is_tone(heard_outside, PHONE)
     assert daemon.record(dialled=dialled)["trunk"] == "spare"
 
 
 async def talk_hold_and_talk(phone: Voice, inner: PhoneCall, world: Voice, outer: PhoneCall) -> None:
-    assert await hear_each_other(phone, inner, world, outer)
+    await hear_each_other(phone, inner, world, outer)
     for one, other in ((inner, outer), (outer, inner)):
         for direction in ("sendonly", "sendrecv"):
             await one.agree(direction)
             assert other.direction == direction
-    assert await hear_each_other(phone, inner, world, outer)
-
-
-async def hear_each_other(phone: Voice, inner: PhoneCall, world: Voice, outer: PhoneCall) -> bool:
-    heard_inside, heard_outside = await asyncio.gather(phone.talks(inner), world.talks(outer))
-    return is_tone(heard_inside, WORLD) and is_tone(heard_outside, PHONE)
+    await hear_each_other(phone, inner, world, outer)
 
 
 def assert_reinvites_went_through(followed: list[tuple[str, str]], addresses: Addresses) -> None:
