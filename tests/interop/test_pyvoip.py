@@ -64,11 +64,16 @@ async def both_ends(daemon: Daemon, home: Path) -> AsyncIterator[tuple[PyVoip, V
         yield phone, outside
 
 
-async def test_it_is_called(daemon: Daemon, tmp_path: Path) -> None:
+async def test_it_is_called_hears_keys_and_is_held(daemon: Daemon, tmp_path: Path) -> None:
     caller = "+79161260001"
     async with both_ends(daemon, tmp_path) as (phone, outside), asyncio.timeout(20):
         call = outside.line.call(DID, as_=caller)
         await call.answered.wait()
+        await both_hear(phone, outside, call)
+        outside.tone.press("7")
+        await phone.says("key 7")
+        await call.agree("sendonly")
+        await call.agree("sendrecv")
         await both_hear(phone, outside, call)
         call.hang_up()
         await phone.says("ended")

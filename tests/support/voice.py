@@ -64,6 +64,16 @@ async def both_hear(phone: RealPhone, outside: Voice, call: PhoneCall) -> None:
     assert is_tone(phone.heard_since(mark)[-RATE // 2 :], outside.tone.frequency)
 
 
+async def hears(phone: RealPhone, frequency: float) -> None:
+    """Wait until it has recorded for a while, and judge the last half second of that."""
+    mark, wanted = phone.mark(), (SETTLES + TALK) * RATE
+    while True:
+        if len(heard := phone.heard_since(mark)) >= wanted:
+            break
+        await asyncio.sleep(SETTLES / 10)            # it writes to a file, and tells nobody
+    assert is_tone(heard[-RATE // 2 :], frequency)
+
+
 @asynccontextmanager
 async def voice(
     user: str, at: Address, server: Address, frequency: float, codec: int = PCMA, *, login: str = "", password: str = ""
