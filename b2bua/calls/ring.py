@@ -32,6 +32,7 @@ from b2bua.routing.dialplan import DialTrunk, NoRoute, Plan, RingExtensions
 from b2bua.sip.effects import Answered, Effect, Ended, Flow, Provisional, Rejected
 from b2bua.sip.grammar import ParseError
 from b2bua.sip.message import Response
+from b2bua.sip.offer_answer import sdp_of
 from b2bua.ua.leg import IncomingLeg, Leg, OutgoingLeg, Wish
 
 if TYPE_CHECKING:
@@ -236,9 +237,9 @@ class _Round:
             else:
                 match event:
                     case Provisional(response=response):
-                        self._progress(branch, response.status, response.body)
-                    case Answered(response=response, wants_answer=wants_answer):
-                        return AnsweredBy(branch.leg, branch.extension, response.body, wants_answer)
+                        self._progress(branch, response.status, sdp_of(response))
+                    case Answered(sdp=sdp, wants_answer=wants_answer):
+                        return AnsweredBy(branch.leg, branch.extension, sdp, wants_answer)
                     case Rejected(response=response):
                         self._rejected(branch, response)
                     case Ended(cause=cause):

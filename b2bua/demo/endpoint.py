@@ -142,9 +142,9 @@ class Endpoint:
             match event:
                 case Provisional(response=response) if response.status == 180:
                     talk.rang_at = talk.rang_at or self._agent.now()
-                case Answered(response=response):
+                case Answered(response=response, sdp=sdp):
                     talk.status, talk.answered_at = response.status, self._agent.now()
-                    voice.say_to(_media_address(response.body))
+                    voice.say_to(_media_address(sdp))
                     async with while_up(leg):
                         await asyncio.sleep(seconds)
                     return

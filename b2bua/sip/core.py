@@ -51,6 +51,7 @@ __all__ = ["CoreConfig", "InviteSession", "OutgoingInvite", "SessionTimerPolicy"
 RETRY_AFTER_OVERLOAD = "5"                                      # seconds
 _URI_SCHEMES = frozenset({"sip", "sips", "tel"})
 _SILENT = frozenset({ClientState.COMPLETED, ClientState.TERMINATED, ServerState.TERMINATED})
+_SESSION_DESCRIPTIONS = frozenset({"application/sdp", "application/*", "*/*"})
 _DIALOG_ONLY = frozenset({"BYE", "PRACK", "UPDATE"})            # methods that mean nothing outside of a dialog
 
 
@@ -366,6 +367,8 @@ class UserAgentCore:
             status, headers = 415, [("Accept-Encoding", "identity")]
         elif method == "INVITE" and request.body and not _is_session_description(request):
             status, headers = 415, [("Accept", "application/sdp")]
+        elif method == "INVITE" and not _takes_session_descriptions(request):
+            status = 406
         elif method in _DIALOG_ONLY and request.to_tag is None:
             status = 481
         else:
@@ -379,8 +382,8 @@ class UserAgentCore:
         if len(self._sessions) >= stack.config.max_sessions:
             self.counters.overloaded += 1
             refusal = invite.response(503, to_tag=stack.identify(), headers=[("Retry-After", RETRY_AFTER_OVERLOAD)])
-        elif contact_uri(invite) is None:
-            raise ParseError("Contact is missing")
+        elif contact_uri(invite) is None and (invite.contacts or invite.via.has_magic_cookie):
+            raise ParseError("Contact is missing")              # RFC 2543 did not ask for one: From is the target
         elif session_timer.is_too_brief(stack.config.session_timer, invite):
             headers = [("Min-SE", str(stack.config.session_timer.min_se))]
             refusal = invite.response(422, to_tag=stack.identify(), headers=headers)
@@ -415,6 +418,12 @@ def _part_if_over(transaction: ClientTransaction | ServerTransaction) -> None:
 
 def _is_plain(request: Request) -> bool:
     return (request.headers.get("Content-Encoding") or "identity").strip().lower() == "identity"
+
+
+def _takes_session_descriptions(invite: Request) -> bool:
+    """Whether the caller could read an answer (RFC 3261 §20.1). An empty Accept, which forbids all, counts as none."""
+    wanted = {value.partition(";")[0].strip().lower() for value in invite.headers.get_all("Accept")} - {""}
+    return not wanted or not wanted.isdisjoint(_SESSION_DESCRIPTIONS)
 
 
 def _is_session_description(request: Request) -> bool:

@@ -136,10 +136,11 @@ class Provisional:
 @dataclass(frozen=True, slots=True)
 class Answered:
     """2xx to our INVITE. It is ACKed already, unless it holds an offer (`wants_answer`): then
-    `session.ack(answer, now)` is owed."""
+    `session.ack(answer, now)` is owed. `sdp` is the callee's offer or answer, be it that an 18x held it."""
 
     session: InviteSession
     response: Response
+    sdp: bytes
     wants_answer: bool = False
 
 

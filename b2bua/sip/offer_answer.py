@@ -26,7 +26,7 @@ class OfferAnswer:
     def __init__(self) -> None:
         self.pending: Party | None = None     # whose offer waits for its answer
         self.settled = False                  # a first exchange is complete
-        self.previewed = False                # the answer was seen in an unreliable 18x (RFC 3261 §13.2.1)
+        self.previewed = b""                  # the last session description in an 18x to our INVITE
 
     def offer(self, by: Party) -> None:
         assert self.pending is None, "offers overlap"

@@ -256,9 +256,8 @@ class UacInvite:
         self.latest = dialog
         session.state = State.EARLY
         session.learn_peer(response)
+        dialog.offers.previewed = sdp_of(response) or dialog.offers.previewed
         if "100rel" not in response.require or response.rseq is None:
-            if sdp_of(response):
-                dialog.offers.previewed = True
             return [Provisional(session, response)]
         return self._on_reliable(dialog, response, now)
 
@@ -318,7 +317,7 @@ class UacInvite:
         session, offers, sdp = self.session, dialog.offers, sdp_of(response)
         if offers.pending is None and not offers.settled and sdp:
             offers.offer(Party.REMOTE)
-            return [Answered(session, response, wants_answer=True)]
+            return [Answered(session, response, sdp, wants_answer=True)]
         if offers.pending is Party.LOCAL and not offers.settled and (sdp or offers.previewed):
             # Deviation: the answer has to be in the 2xx even if an unreliable 18x showed it (RFC 3261 §13.2.1), but
             # some gateways leave it out there.
@@ -326,7 +325,7 @@ class UacInvite:
             session.local_sdp = self.outgoing.body
         if not offers.settled:                                  # it owes an answer, or came before our PRACK with one
             return session.abort(EndCause.PROTOCOL_ERROR, response, now)
-        effects: list[Effect] = [self._ack(dialog, b""), Answered(session, response)]
+        effects: list[Effect] = [self._ack(dialog, b""), Answered(session, response, sdp or offers.previewed)]
         session.confirm()
         return effects if session.reoffers is None else effects + session.reoffers.resume(now)
 

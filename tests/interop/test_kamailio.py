@@ -14,12 +14,11 @@ from tests.support import kamailio
 from tests.support.daemon import Addresses, Daemon, running_daemon
 from tests.support.kamailio import DOMAIN, OUT_OF_ORDER, SUBSCRIBER, Kamailio, running_kamailio
 from tests.support.phone import PhoneCall, Rings
-from tests.support.tone import is_tone
-from tests.support.voice import Voice, voice
+from tests.support.voice import Voice, hear_each_other, voice
 
 pytestmark = pytest.mark.skipif(not kamailio.available, reason="kamailio is not installed (Debian: kamailio)")
 
-WORLD, PHONE = 440.0, 1000.0              # Hz: who speaks
+WORLD, PHONE, COLLEAGUE = 440.0, 1000.0, 1500.0        # Hz: who speaks
 
 OFFICE = f"""\
 [[client]]
@@ -48,6 +47,10 @@ prefixes = ["+49"]
 
 [[client.extension]]
 number = "101"
+password = "{PASSWORD}"
+
+[[client.extension]]
+number = "102"
 password = "{PASSWORD}"
 
 [[client.number]]
@@ -91,6 +94,13 @@ async def both_ends(addresses: Addresses) -> AsyncIterator[tuple[Voice, Voice]]:
         yield phone, world
 
 
+@asynccontextmanager
+async def colleague(addresses: Addresses) -> AsyncIterator[Voice]:
+    at, server = Address(addresses.phone("102"), 5060), Address(addresses.daemon, 5060)
+    async with voice("102", at, server, COLLEAGUE, login="office-102", password=PASSWORD) as somebody:
+        yield somebody
+
+
 async def test_a_call_comes_in_is_held_from_both_ends_and_hung_up_here(
     daemon: Daemon, edge: Kamailio, addresses: Addresses
 ) -> None:
@@ -127,6 +137,40 @@ async def test_a_call_goes_out_is_held_from_both_ends_and_hung_up_there(
     assert_reinvites_went_through(followed, addresses)
 
 
+async def test_a_caller_from_behind_it_is_handed_to_a_colleague(daemon: Daemon, addresses: Addresses) -> None:
+    caller = "+79161250004"
+    async with both_ends(addresses) as (phone, world), colleague(addresses) as third, asyncio.timeout(30):
+        outer = world.line.call(DID, as_=caller)
+        await outer.answered.wait()
+        (inner,) = phone.line.calls
+        inner.refer(f"<sip:102@{addresses.daemon}>")
+        await inner.over.wait()                      # it does not hang up by itself: we do, when the others talk
+        await hear_each_other(third, third.line.calls[0], world, outer)
+        outer.hang_up()
+        await third.line.calls[0].over.wait()
+    assert inner.notified[-1] == ("200 OK", "terminated;reason=noresource")
+    assert daemon.record(caller=caller)["extension"] == "102"
+
+
+async def test_who_was_called_through_it_is_joined_with_a_colleague(daemon: Daemon, addresses: Addresses) -> None:
+    dialled = "+79161250005"
+    async with both_ends(addresses) as (phone, world), colleague(addresses) as third, asyncio.timeout(30):
+        inner = phone.line.call(dialled)
+        await inner.answered.wait()
+        (outer,) = world.line.calls
+        await inner.agree("sendonly")
+        consultation = phone.line.call("102")
+        await consultation.answered.wait()
+        inner.refer_to(consultation)
+        await inner.over.wait()
+        await hear_each_other(third, third.line.calls[0], world, outer)
+        third.line.calls[0].hang_up()
+        await outer.over.wait()
+    assert consultation.over.is_set()
+    record = daemon.record(dialled=dialled)
+    assert (record["extension"], record["ended_by"]) == ("102", "caller")
+
+
 async def test_a_caller_who_gives_up_cancels_through_it(daemon: Daemon, addresses: Addresses) -> None:
     dialled = "+79161250003"
     async with both_ends(addresses) as (phone, world), asyncio.timeout(20):
@@ -148,26 +192,23 @@ async def test_a_call_that_it_refuses_with_503_takes_the_other_trunk(daemon: Dae
         await inner.answered.wait()
         assert world.line.calls == []
         (outer,) = spare.line.calls
-        heard_inside, heard_outside = await asyncio.gather(phone.talks(inner), spare.talks(outer))
+        await hear_each_other(phone, inner, spare, outer)
         inner.hang_up()
         await outer.over.wait()
-    assert is_tone(heard_inside, WORLD)
-    assert is_tone(heard_outside, PHONE)
     assert daemon.record(dialled=dialled)["trunk"] == "spare"
 
 
 async def talk_hold_and_talk(phone: Voice, inner: PhoneCall, world: Voice, outer: PhoneCall) -> None:
-    assert await hear_each_other(phone, inner, world, outer)
+    await hear_each_other(phone, inner, world, outer)
+    phone.tone.press("5")
+    await world.tone.was_pressed("5")
+    world.tone.press("#")
+    await phone.tone.was_pressed("#")
     for one, other in ((inner, outer), (outer, inner)):
         for direction in ("sendonly", "sendrecv"):
             await one.agree(direction)
             assert other.direction == direction
-    assert await hear_each_other(phone, inner, world, outer)
-
-
-async def hear_each_other(phone: Voice, inner: PhoneCall, world: Voice, outer: PhoneCall) -> bool:
-    heard_inside, heard_outside = await asyncio.gather(phone.talks(inner), world.talks(outer))
-    return is_tone(heard_inside, WORLD) and is_tone(heard_outside, PHONE)
+    await hear_each_other(phone, inner, world, outer)
 
 
 def assert_reinvites_went_through(followed: list[tuple[str, str]], addresses: Addresses) -> None:

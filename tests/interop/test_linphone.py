@@ -15,9 +15,9 @@ from tests.sipp.office import DID, OFFICE, PASSWORD
 from tests.support import linphone
 from tests.support.daemon import Addresses, Daemon, running_daemon
 from tests.support.linphone import Linphone, running_linphone
-from tests.support.phone import PhoneCall, Rejects
-from tests.support.tone import PCMA, PCMU, RATE, is_tone
-from tests.support.voice import Voice, voice
+from tests.support.phone import Rejects
+from tests.support.tone import PCMA, PCMU, is_tone
+from tests.support.voice import Voice, both_hear, hear_each_other, voice
 
 pytestmark = pytest.mark.skipif(not linphone.available, reason="linphonec is not installed (Debian: linphone-cli)")
 
@@ -38,13 +38,6 @@ class Line:
 
     phone: Linphone
     outside: Voice
-
-    async def both_hear(self, call: PhoneCall) -> bool:
-        mark = self.phone.mark()
-        heard_outside = await self.outside.talks(call)
-        heard_by_phone = self.phone.heard_since(mark)
-        assert is_tone(heard_outside, PHONE)
-        return is_tone(heard_by_phone[-RATE // 2 :], OUTSIDE)
 
 
 @asynccontextmanager
@@ -75,7 +68,7 @@ async def test_it_is_called_and_either_side_holds_and_resumes(daemon: Daemon, tm
     async with line(daemon, tmp_path / "101") as ends, asyncio.timeout(30):
         call = ends.outside.line.call(DID, as_=caller)
         await call.answered.wait()
-        assert await ends.both_hear(call)
+        await both_hear(ends.phone, ends.outside, call)
 
         ends.phone.tell("pause")
         await ends.phone.says("is now paused")
@@ -84,13 +77,13 @@ async def test_it_is_called_and_either_side_holds_and_resumes(daemon: Daemon, tm
         ends.phone.tell("resume")
         await ends.phone.says("Media streams established")
         assert call.direction == "sendrecv"
-        assert await ends.both_hear(call)
+        await both_hear(ends.phone, ends.outside, call)
 
         await call.agree("sendonly")
         await ends.phone.says("has been paused by")
         await call.agree("sendrecv")
         await ends.phone.says("Media streams established")
-        assert await ends.both_hear(call)
+        await both_hear(ends.phone, ends.outside, call)
 
         call.hang_up()
         await ends.phone.says("ended")
@@ -105,7 +98,7 @@ async def test_it_calls_out_and_hangs_up(daemon: Daemon, tmp_path: Path, transpo
         ends.phone.tell("call", f"sip:{dialled}@{daemon.addresses.daemon}")
         await ends.phone.says("Media streams established")
         (call,) = ends.outside.line.calls
-        assert await ends.both_hear(call)
+        await both_hear(ends.phone, ends.outside, call)
         ends.phone.tell("terminate")
         await call.over.wait()
     record = daemon.record(dialled=dialled)
@@ -119,7 +112,7 @@ async def test_by_tcp_it_is_called_and_holds(daemon: Daemon, tmp_path: Path) -> 
         await call.answered.wait()
         await ends.phone.says("Media streams established")
         await hold_and_resume(ends.phone)
-        assert await ends.both_hear(call)
+        await both_hear(ends.phone, ends.outside, call)
         ends.phone.tell("terminate")
         await call.over.wait()
     assert daemon.record(caller=caller)["ended_by"] == "callee"
@@ -132,12 +125,12 @@ async def test_its_many_codecs_and_the_one_of_the_outside_stay_agreed(daemon: Da
         (call,) = ends.outside.line.calls
         assert b"opus/48000" in call.sdp
         await hold_and_resume(ends.phone)
-        assert await ends.both_hear(call)
+        await both_hear(ends.phone, ends.outside, call)
         await call.agree("sendonly")
         await ends.phone.says("has been paused by")
         await call.agree("sendrecv")
         await ends.phone.says("Media streams established")
-        assert await ends.both_hear(call)
+        await both_hear(ends.phone, ends.outside, call)
         call.hang_up()
         await ends.phone.says("ended")
 
@@ -146,14 +139,14 @@ async def test_its_keys_and_those_of_the_outside_arrive_as_rtp_events(daemon: Da
     async with line(daemon, tmp_path / "101") as ends, asyncio.timeout(20):
         call = ends.outside.line.call(DID, as_="+79161240003")
         await call.answered.wait()
-        assert await ends.both_hear(call)
+        await both_hear(ends.phone, ends.outside, call)
         ends.phone.tell("5")
         await ends.outside.tone.was_pressed("5")
         ends.phone.tell("#")
         await ends.outside.tone.was_pressed("5#")
         ends.outside.tone.press("7")
         await ends.phone.says("Receiving tone 7")
-        assert await ends.both_hear(call)
+        await both_hear(ends.phone, ends.outside, call)
         call.hang_up()
         await ends.phone.says("ended")
 
@@ -162,7 +155,7 @@ async def test_its_keys_and_those_of_the_outside_arrive_by_info(daemon: Daemon, 
     async with line(daemon, tmp_path / "101", info=True) as ends, asyncio.timeout(20):
         call = ends.outside.line.call(DID, as_="+79161240004")
         await call.answered.wait()
-        assert await ends.both_hear(call)
+        await both_hear(ends.phone, ends.outside, call)
         call.info("Signal=7\r\nDuration=160\r\n", BY_INFO)
         await ends.phone.says("Receiving tone 7")
         ends.phone.tell("5")
@@ -180,10 +173,10 @@ async def test_it_transfers_blindly(daemon: Daemon, tmp_path: Path) -> None:
     async with line(daemon, tmp_path / "101") as ends, colleague(daemon) as third, asyncio.timeout(30):
         call = ends.outside.line.call(DID, as_=caller)
         await call.answered.wait()
-        assert await ends.both_hear(call)
+        await both_hear(ends.phone, ends.outside, call)
         ends.phone.tell("transfer", f"sip:102@{daemon.addresses.daemon}")
         await ends.phone.says("ended")
-        assert await hear_each_other(ends.outside, call, third)
+        await hear_each_other(ends.outside, call, third, third.line.calls[0])
         call.hang_up()
         await third.line.calls[0].over.wait()
     record = daemon.record(caller=caller)
@@ -199,7 +192,7 @@ async def test_a_blind_transfer_to_who_is_busy_leaves_the_call_as_it_was(daemon:
         await ends.phone.says("Media streams established")
         ends.phone.tell("transfer", f"sip:102@{daemon.addresses.daemon}")
         await third.line.was_called()
-        assert await ends.both_hear(call)
+        await both_hear(ends.phone, ends.outside, call)
         ends.phone.tell("terminate")
         await call.over.wait()
     assert daemon.record(caller=caller)["extension"] == "101"
@@ -210,7 +203,7 @@ async def test_it_asks_a_colleague_and_joins_the_two(daemon: Daemon, tmp_path: P
     async with line(daemon, tmp_path / "101") as ends, colleague(daemon) as third, asyncio.timeout(30):
         call = ends.outside.line.call(DID, as_=caller)
         await call.answered.wait()
-        assert await ends.both_hear(call)
+        await both_hear(ends.phone, ends.outside, call)
         ends.phone.tell("pause")
         await ends.phone.says("is now paused")
         ends.phone.tell("call", f"sip:102@{daemon.addresses.daemon}")
@@ -220,7 +213,7 @@ async def test_it_asks_a_colleague_and_joins_the_two(daemon: Daemon, tmp_path: P
         ends.phone.tell("transfer", "1", "--to-call", "2")
         for _ in range(2):
             await ends.phone.says("Call [12] with .* ended")
-        assert await hear_each_other(ends.outside, call, third)
+        await hear_each_other(ends.outside, call, third, third.line.calls[0])
         call.hang_up()
         await consultation.over.wait()
     record = daemon.record(caller=caller)
@@ -243,7 +236,7 @@ async def test_it_calls_out_then_asks_a_colleague_and_joins_the_two_by_the_secon
         ends.phone.tell("transfer", "2", "--to-call", "1")
         for _ in range(2):
             await ends.phone.says("Call [12] with .* ended")
-        assert await hear_each_other(ends.outside, call, third)
+        await hear_each_other(ends.outside, call, third, third.line.calls[0])
         consultation.hang_up()
         await call.over.wait()
     record = daemon.record(dialled=dialled)
@@ -255,9 +248,3 @@ async def hold_and_resume(phone: Linphone) -> None:
     await phone.says("is now paused")
     phone.tell("resume")
     await phone.says("Media streams established")
-
-
-async def hear_each_other(outside: Voice, call: PhoneCall, third: Voice) -> bool:
-    (other,) = third.line.calls
-    heard_outside, heard_inside = await asyncio.gather(outside.talks(call), third.talks(other))
-    return is_tone(heard_outside, COLLEAGUE) and is_tone(heard_inside, OUTSIDE)

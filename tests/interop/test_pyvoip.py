@@ -13,10 +13,9 @@ from b2bua.sip.effects import Address
 from tests.sipp.office import DID, PASSWORD
 from tests.support import pyvoip
 from tests.support.daemon import Addresses, Daemon, running_daemon
-from tests.support.phone import PhoneCall
 from tests.support.pyvoip import PyVoip, running_pyvoip
-from tests.support.tone import PCMU, RATE, is_tone
-from tests.support.voice import Voice, voice
+from tests.support.tone import PCMU
+from tests.support.voice import Voice, both_hear, voice
 
 pytestmark = pytest.mark.skipif(not pyvoip.available, reason="pyVoIP is not installed, or does not run in this Python")
 
@@ -65,12 +64,17 @@ async def both_ends(daemon: Daemon, home: Path) -> AsyncIterator[tuple[PyVoip, V
         yield phone, outside
 
 
-async def test_it_is_called(daemon: Daemon, tmp_path: Path) -> None:
+async def test_it_is_called_hears_keys_and_is_held(daemon: Daemon, tmp_path: Path) -> None:
     caller = "+79161260001"
     async with both_ends(daemon, tmp_path) as (phone, outside), asyncio.timeout(20):
         call = outside.line.call(DID, as_=caller)
         await call.answered.wait()
-        assert await both_hear(phone, outside, call)
+        await both_hear(phone, outside, call)
+        outside.tone.press("7")
+        await phone.says("key 7")
+        await call.agree("sendonly")
+        await call.agree("sendrecv")
+        await both_hear(phone, outside, call)
         call.hang_up()
         await phone.says("ended")
     record = daemon.record(caller=caller)
@@ -84,16 +88,8 @@ async def test_it_calls_and_hangs_up(daemon: Daemon, tmp_path: Path) -> None:
         phone.tell("call", dialled)
         await phone.says("answered")
         (call,) = outside.line.calls
-        assert await both_hear(phone, outside, call)
+        await both_hear(phone, outside, call)
         phone.tell("hangup")
         await call.over.wait()
     record = daemon.record(dialled=dialled)
     assert (record["direction"], record["disposition"], record["ended_by"]) == ("outbound", "answered", "caller")
-
-
-async def both_hear(phone: PyVoip, outside: Voice, call: PhoneCall) -> bool:
-    mark = phone.mark()
-    heard_outside = await outside.talks(call)
-    heard_by_phone = phone.heard_since(mark)
-    assert is_tone(heard_outside, PHONE)
-    return is_tone(heard_by_phone[-RATE // 2 :], OUTSIDE)

@@ -7,6 +7,9 @@ import asyncio
 import pytest
 
 from b2bua.cdr import Direction, Disposition, EndedBy, EndReason
+from b2bua.sip.effects import Flow
+from b2bua.sip.message import Response
+from b2bua.sip.parser import parse
 from tests.support.office import DID, OPERATOR, SERVER, Office, open_office
 from tests.support.phone import Answers, Rejects, Rings
 from tests.support.rogue import Rogue, sdp_of
@@ -246,3 +249,114 @@ async def test_what_is_asked_before_the_ack_with_the_answer_is_put_off_at_once(o
     record = await office.record()
     assert (record.disposition, record.reason, record.talk_seconds) == (Disposition.ANSWERED, EndReason.HUNG_UP, 60)
     await office.all_quiet()
+
+
+async def test_what_a_phone_answered_in_a_reliable_183_it_may_not_say_again(office: Office) -> None:
+    boris = await office.phone("102", Answers(after=9.0, rings=False))
+    call = office.trunk.call(DID, as_=IVAN)
+    ringing = await boris.was_called()
+    boris.do(ringing.session.progress(183, boris.now(), body=boris.answer_to(ringing.sdp), reliable=True))
+    await call.answered.wait()
+    assert b"10.0.2.102" in call.sdp
+    assert last_answers(office) == [False, True]
+    call.hang_up()
+    assert (await office.record()).disposition is Disposition.ANSWERED
+    await office.all_quiet()
+
+
+async def test_what_a_gateway_answered_in_its_183_it_leaves_out_of_its_200(office: Office) -> None:
+    anna = await office.phone("101")
+    office.trunk.close()
+    gateway = Rogue("operator", office.network, OPERATOR, SERVER)
+    call = anna.call("+79265554433")
+    await asyncio.sleep(1)
+    gateway.respond(183, 1, sdp_of(OPERATOR))
+    gateway.respond(200, 1, b"")
+    await call.answered.wait()
+    assert last_answers(office) == [False, True]
+    call.hang_up()
+    assert (await office.record()).disposition is Disposition.ANSWERED
+    await office.all_quiet()
+
+
+@pytest.mark.parametrize(("accept", "status"), [
+    ("application/sdp, text/plain", 200), ("application/*;q=0.5", 200), ("text/plain, */*", 200), ("", 200),
+    ("text/plain", 406), ("application/sdp2;x=application/sdp", 406),
+])
+async def test_a_caller_who_could_not_read_an_answer_gets_406(office: Office, accept: str, status: int) -> None:
+    await office.phone("102", Answers(after=1.0))
+    call = office.trunk.call(DID, as_=IVAN, headers=[("Accept", accept)])
+    await asyncio.sleep(5)
+    assert call.status == status
+    call.hang_up()
+    await office.all_quiet()
+
+
+async def test_a_caller_of_before_rfc_3261_talks_and_hangs_up(office: Office) -> None:
+    """No Contact, no tag in From, no cookie in Via."""
+    boris = await office.phone("102", Answers(after=1.0))
+    office.trunk.close()
+    old = Ancient(office)
+    old.say("INVITE", f"<sip:{DID}@{SERVER.host}>", sdp_of(OPERATOR))
+    await asyncio.sleep(1.2)               # the 200 is there, and not yet repeated
+    old.say("ACK", old.to)
+    await asyncio.sleep(60)
+    assert not boris.calls[0].over.is_set()
+    old.say("BYE", old.to)
+    record = await office.record()
+    assert (record.caller, record.reason, record.talk_seconds) == (IVAN, EndReason.HUNG_UP, 60)
+    assert old.heard == ["100", "180", "200", "200"]
+    await office.all_quiet()
+
+
+async def test_a_caller_of_before_rfc_3261_is_hung_up(office: Office) -> None:
+    """What is asked of it goes to the address in its From."""
+    await office.phone("102", Answers(after=1.0, hangs_up_after=30.0))
+    office.trunk.close()
+    old = Ancient(office)
+    old.say("INVITE", f"<sip:{DID}@{SERVER.host}>", sdp_of(OPERATOR))
+    await asyncio.sleep(1.2)               # the 200 is there, and not yet repeated
+    old.say("ACK", old.to)
+    assert (await office.record()).reason is EndReason.HUNG_UP
+    assert old.heard == ["100", "180", "200", f"BYE sip:{IVAN}@{OPERATOR.host} SIP/2.0"]
+    await office.all_quiet()
+
+
+class Ancient:
+    """Bare messages as of RFC 2543."""
+
+    def __init__(self, office: Office) -> None:
+        self.heard: list[str] = []
+        self.to = ""
+        self._count = 0
+        self._endpoint = office.network.attach(OPERATOR, self)
+
+    def say(self, method: str, to: str, body: bytes = b"") -> None:
+        self._count += method != "ACK"
+        lines = [
+            f"{method} sip:{DID}@{SERVER.host} SIP/2.0", f"Via: SIP/2.0/UDP {OPERATOR.host}",
+            f"From: <sip:{IVAN}@{OPERATOR.host}>", f"To: {to}", "Call-ID: ancient", f"CSeq: {self._count} {method}",
+            *(["Content-Type: application/sdp"] if body else []), f"Content-Length: {len(body)}", "", "",
+        ]
+        self._send("\r\n".join(lines).encode() + body)
+
+    def on_message(self, data: bytes, flow: Flow) -> None:
+        message = parse(data)
+        if isinstance(message, Response):
+            self.heard.append(str(message.status))
+            self.to = message.headers.get("To") or ""
+        elif message.method != "OPTIONS":
+            self.heard.append(data.split(b"\r\n")[0].decode())
+            self._send(bytes(message.response(200)))
+
+    def on_failure(self, flow: Flow) -> None:
+        """It does not notice."""
+
+    def _send(self, data: bytes) -> None:
+        self._endpoint.send(data, self._endpoint.flow_for(SERVER))
+
+
+def last_answers(office: Office) -> list[bool]:
+    """Whether the last two 200 to INVITEs have a session description."""
+    answers = (sent.data for sent in office.network.log if sent.data.startswith(b"SIP/2.0 200"))
+    return [data.endswith(b"a=sendrecv\r\n") for data in answers if b" INVITE\r\n" in data][-2:]

@@ -13,12 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from tests.support.sipp import ended
-from tests.support.tone import Samples, read_wav, tone, write_wav
+from tests.support.tone import Samples, tone, write_wav
 
 MODULES = next(iter(Path("/usr").glob("lib*/**/baresip/modules/ctrl_tcp.so")), Path("ctrl_tcp.so")).parent
 CONTROL_PORT = 4444
 MICROPHONE_SECONDS = 30
+WAV_HEADER = 44                           # bytes
 PATIENCE = 5.0                            # seconds to end
 
 available = shutil.which("baresip") is not None and (MODULES / "g711.so").exists()
@@ -30,6 +33,7 @@ audio_source aufile,{home}/microphone.wav
 audio_player aubridge,nil
 module_path {modules}
 module g711.so
+module g722.so
 module aufile.so
 module aubridge.so
 module sndfile.so
@@ -42,7 +46,7 @@ ctrl_tcp_listen {host}:{control}
 TLS_CONFIG = "sip_cafile {ca_file}\nsip_verify_server yes\nmodule_tmp uuid.so\n"      # outbound needs an instance
 ACCOUNT = (
     "<sip:{user}@{server};transport={transport}>;auth_user={login};auth_pass={password}"
-    ';outbound="sip:{server};transport={transport}"{more};regint=60;answermode=auto;audio_codecs={codec}/8000/1'
+    ';outbound="sip:{server};transport={transport}"{more};regint=60;answermode=auto;audio_codecs={codecs}'
 )
 
 
@@ -51,7 +55,7 @@ class Baresip:
     """A running one. `events` holds what it said of registrations and calls, oldest first."""
 
     home: Path
-    host: str
+    frequency: float
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -75,10 +79,23 @@ class Baresip:
         await self.reader.readexactly(1)
         return dict(message)
 
-    def heard(self) -> tuple[Samples, int]:
-        """The last call's audio as it came out of the decoder."""
-        dumps = sorted(self.home.glob("dump-*-dec.wav"), key=lambda path: path.stat().st_mtime)
-        return read_wav(dumps[-1])
+    def mark(self) -> int:
+        """How much it has heard until now."""
+        return len(self._decoded())
+
+    def heard_since(self, mark: int) -> Samples:
+        """As it came out of the decoder, of G.711."""
+        data = self._decoded()[mark + mark % 2 :]
+        return np.frombuffer(data[: len(data) // 2 * 2], np.int16)
+
+    def _decoded(self) -> bytes:
+        """It begins a file with each stream, and writes the length into the header only when that ends."""
+        dumps = sorted(self.home.glob("dump-*-dec.wav"), key=lambda path: path.stat().st_mtime_ns)
+        return b"".join(path.read_bytes()[WAV_HEADER:] for path in dumps)
+
+    async def was_pressed(self, key: str) -> None:
+        """The next key that it hears is this one."""
+        assert (await self.event("CALL_DTMF_START"))["param"] == key
 
     def log(self) -> str:
         return (self.home / "log").read_text(errors="replace")
@@ -86,14 +103,14 @@ class Baresip:
 
 @asynccontextmanager
 async def running_baresip(
-    home: Path, host: str, server: str, *, user: str, login: str, password: str, frequency: float, codec: str = "PCMA",
+    home: Path, host: str, server: str, *, user: str, login: str, password: str, frequency: float, codecs: str = "PCMA",
     ca_file: Path | None = None,
 ) -> AsyncIterator[Baresip]:
     """A phone at `host` that registers at `server` and answers every call with a tone. With a `ca_file` it goes by TLS,
     and by the rules of outbound (RFC 5626)."""
     transport, more = ("udp", "") if ca_file is None else ("tls", ";sipnat=outbound")
     account = ACCOUNT.format(
-        user=user, server=server, login=login, password=password, codec=codec, transport=transport, more=more
+        user=user, server=server, login=login, password=password, codecs=codecs, transport=transport, more=more
     )
     with _furnished(home, host, frequency, ca_file) as log:
         process = await asyncio.create_subprocess_exec(
@@ -102,7 +119,7 @@ async def running_baresip(
     async with ended(process):
         reader, writer = await _connected(host)
         try:
-            phone = Baresip(home, host, reader, writer)
+            phone = Baresip(home, frequency, reader, writer)
             await phone.tell("uanew", account)      # from a file it would register before anybody listens
             yield phone
             await phone.tell("quit")                # it takes its registration off: an extension has room for a few

@@ -84,6 +84,7 @@ class Linphone(Program):
     """A running one."""
 
     home: Path = Path()
+    frequency: float = 0.0
 
     async def registered(self) -> None:
         """It does not say so unless it is asked."""
@@ -127,7 +128,7 @@ async def running_linphone(
         cwd=home, env={"HOME": str(home), "PATH": "/usr/bin:/bin"}, stdin=PIPE, stdout=PIPE, stderr=STDOUT,
     )   # fmt: skip
     async with ended(process):
-        phone = Linphone(process, home=home)
+        phone = Linphone(process, home=home, frequency=frequency)
         phone.tell("soundcard use files")
         phone.tell("play", str(home / "microphone.wav"))
         phone.tell("record", str(phone.recording))

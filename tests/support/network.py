@@ -46,10 +46,22 @@ class Carried:
         return f"{self.at:9.3f} {self.source.host} -> {self.target.host}  {line}  {self.fate}"
 
 
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something beside the wire, for ladders: after so many messages."""
+
+    at: float
+    after: int
+    source: str
+    target: str
+    text: str
+
+
 class Network:
     def __init__(self, seed: int = 0, conditions: Conditions = Conditions()) -> None:
         self.conditions = conditions
         self.log: list[Carried] = []
+        self.remarks: list[Remark] = []
         self._random = random.Random(seed)
         self._endpoints: dict[tuple[Transport, Address], Endpoint] = {}
         self._closed: set[tuple[Transport, Address]] = set()
@@ -72,6 +84,10 @@ class Network:
     def ladder(self) -> str:
         """Everything that was sent, for people who look at a failed test."""
         return "\n".join(map(str, self.log))
+
+    def remark(self, source: str, target: str, text: str) -> None:
+        """What one part tells another; of itself when they are the same."""
+        self.remarks.append(Remark(asyncio.get_running_loop().time(), len(self.log), source, target, text))
 
     def stream(self, one: Address, other: Address) -> int:
         """The number of the connection between two addresses: opened by its first use."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -45,6 +45,23 @@ PASSWORD = "secret-of-a-phone"
 USERS = {"101": 77, "102": 78, "103": 79}
 
 
+Remarking = Callable[[str, str, str], None]
+
+
+def _no_remark(source: str, target: str, text: str) -> None:
+    """To nobody."""
+
+
+def _in_words(contact: Contact) -> str:
+    return contact.name + (f", user {contact.responsible}" if contact.responsible else "")
+
+
+def _entry(record: CallRecord, writes: Sequence[CrmWrite]) -> str:
+    """What the books say of a call, in a few words."""
+    by = f" by {record.extension}" if record.extension and record.answered_at else ""
+    return f"{record.disposition.value}{by}; {record.reason.value}" + ("; note to amoCRM" if writes else "")
+
+
 @dataclass
 class FakeCrm:
     """Knows some numbers; answers after `delay` seconds, with an error while it is `ill`."""
@@ -54,19 +71,24 @@ class FakeCrm:
     ill: bool = False
     asked: list[str] = field(default_factory=list)
     pop_ups: list[PopUp] = field(default_factory=list)
+    remark: Remarking = _no_remark
 
     async def find_contact(self, phone: str) -> Contact | None:
         self.asked.append(phone)
+        self.remark("S", "amoCRM", f"who is {phone}?")
         await asyncio.sleep(self.delay)
         if self.ill:
             raise CrmError("ill")
-        return self.contacts.get(phone)
+        contact = self.contacts.get(phone)
+        self.remark("amoCRM", "S", "nobody" if contact is None else _in_words(contact))
+        return contact
 
     async def deliver(self, write: CrmWrite, *, repeated: bool = False) -> str:
         raise AssertionError("scenarios deliver nothing: the outbox has its own tests")
 
     async def pop_up(self, pop_up: PopUp) -> None:
         self.pop_ups.append(pop_up)
+        self.remark("S", "amoCRM", f"pop-up to {', '.join(f'user {user}' for user in pop_up.users)}")
 
     async def use(self, directory: Directory) -> None:
         """There is only this one."""
@@ -88,12 +110,14 @@ class FakeBooks:
     standing: dict[CallId, LeftBehind] = field(default_factory=dict)
     delay: float = 0.0
     news: asyncio.Event = field(default_factory=asyncio.Event)
+    remark: Remarking = _no_remark
 
     async def finish(self, record: CallRecord, writes: Sequence[CrmWrite]) -> None:
         await asyncio.sleep(self.delay)
         self.records.append(record)
         self.writes.extend(writes)
         self.news.set()
+        self.remark("S", "S", _entry(record, writes))
 
     async def save(self, standing: Sequence[StandingCall], now: datetime) -> None:
         self.standing.update({call.record.id: LeftBehind(call, now) for call in standing})
@@ -199,7 +223,7 @@ async def open_office(
     qualify_every: float = 0.0,
 ) -> AsyncIterator[Office]:
     network = Network(seed, conditions)
-    crm, books = FakeCrm(), FakeBooks(directory())
+    crm, books = FakeCrm(remark=network.remark), FakeBooks(directory(), remark=network.remark)
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     async with AsyncExitStack() as parts:

@@ -100,6 +100,7 @@ class PhoneCall:
     over: asyncio.Event = field(default_factory=asyncio.Event)
     asked: asyncio.Event = field(default_factory=asyncio.Event)            # there is a first one in `requests`
     agreed: asyncio.Event = field(default_factory=asyncio.Event)           # the other end took our re-INVITE
+    changed: asyncio.Event = field(default_factory=asyncio.Event)          # it made an offer, and we took that
 
     @property
     def call_id(self) -> str:
@@ -141,6 +142,12 @@ class PhoneCall:
         self.agreed.clear()
         self.offer(direction)
         await self.agreed.wait()
+
+    async def offered(self, direction: str) -> None:
+        """Wait until the other end has made its offer of this direction."""
+        while self.direction != direction:
+            self.changed.clear()
+            await self.changed.wait()
 
     def info(self, body: str, content_type: str) -> None:
         self.phone.do(self.session.request("INFO", self.phone.now(), body=body.encode(), content_type=content_type))
@@ -201,6 +208,7 @@ class PhoneCall:
                     return
                 self.sdp = offer or self.sdp
                 self.phone.do(self.session.accept_offer(request, self.phone.answer_to(offer), now))
+                self.changed.set()
             case OfferAnswered(response=response):
                 self._take(response)
                 self.agreed.set()

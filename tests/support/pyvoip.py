@@ -27,6 +27,7 @@ available = find_spec("pyVoIP") is not None and sys.version_info < (3, 13)
 @dataclass
 class PyVoip(Program):
     heard_file: Path = Path()
+    frequency: float = 0.0
 
     def mark(self) -> int:
         """How much it has heard until now."""
@@ -50,7 +51,7 @@ async def running_pyvoip(
             cwd=home, stdin=PIPE, stdout=PIPE, stderr=log,
         )   # fmt: skip
     async with ended(process):
-        phone = PyVoip(process, heard_file=heard)
+        phone = PyVoip(process, heard_file=heard, frequency=frequency)
         async with asyncio.timeout(10):
             await phone.says("registered")
         yield phone

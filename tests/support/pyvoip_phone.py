@@ -2,7 +2,7 @@
 so nothing of ours is imported here, and this is imported by nothing.
 
 Answers every call with a tone, and writes what it hears to FILE (8 bits, unsigned, 8 kHz). Standard input: call NUMBER,
-hangup, quit. Standard output: registered, answered, ended.
+hangup, quit. Standard output: registered, answered, key K, ended.
 """
 
 import math
@@ -43,6 +43,8 @@ class Desk:
         with self._heard.open("ab", buffering=0) as heard:
             while call.state is CallState.ANSWERED:
                 heard.write(call.read_audio(PACKET))
+                if key := call.get_dtmf():
+                    say(f"key {key}")
         say("ended")
 
 

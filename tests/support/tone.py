@@ -116,7 +116,7 @@ class RtpTone(asyncio.DatagramProtocol):
         self.received: list[tuple[int, bytes]] = []          # sequence number, payload
         self.sources: set[Address] = set()
         self.keys = ""                                       # pressed at the far end, until now
-        self._frequency = frequency
+        self.frequency = frequency
         self._words = encode(tone(frequency, 1.0), payload_type)      # whole periods when the frequency is whole
         self._sequence = 0
         self._transport: asyncio.DatagramTransport | None = None
@@ -148,7 +148,7 @@ class RtpTone(asyncio.DatagramProtocol):
     def switch(self, payload_type: int) -> None:
         """Speak and understand this codec from now on."""
         self.payload_type = payload_type
-        self._words = encode(tone(self._frequency, 1.0), payload_type)
+        self._words = encode(tone(self.frequency, 1.0), payload_type)
 
     async def hears(self, seconds: float) -> Samples:
         """Forget what was heard, then hear so many seconds of audio."""

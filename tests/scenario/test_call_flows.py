@@ -1,0 +1,601 @@
+"""The flows of docs/call-flows.md, in its order: each test asserts how a call ends, and draws what was sent.
+
+A new one is a function with `@flow("Title")`, whose docstring goes above the ladder, and `scripts/call-flows`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from b2bua.calls.left_behind import Undertaker
+from b2bua.cdr import CallRecord, Disposition, EndedBy, EndReason
+from b2bua.directory import Strategy, Trunk
+from b2bua.sip.core import CoreConfig
+from b2bua.sip.effects import Address
+from b2bua.sip.session_timer import SessionTimerPolicy
+from tests.scenario.test_after_a_crash import next_process
+from tests.support.flows import FILE, FLOWS, HEAD, assert_written, flow, sections
+from tests.support.office import ACME, DID, OPERATOR, SERVER, Office
+from tests.support.phone import Answers, Dead, Phone, PhoneCall, Rejects, Rings
+
+IVAN, MARIA, MOBILE = "+79161234567", "+79265554433", "+79160000001"
+SPARE, THIRD = Address("10.0.1.2", 5060), Address("10.0.1.3", 5060)
+STRANGER = Address("10.9.9.9", 5060)
+DESK_AND_MOBILE = {"10.0.3.1": "mobile 102"}
+
+
+async def goes(office: Office, **changes: object) -> None:
+    """The office's one number does."""
+    office.change(numbers=(replace(office.books.directory.numbers[0], **changes),))  # type: ignore[arg-type]
+    await office.pbx.settings_changed()
+
+
+async def answered(office: Office) -> PhoneCall:
+    """Ivan calls, and 102 answers."""
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.answered.wait()
+    await asyncio.sleep(5)
+    return call
+
+
+async def ends(office: Office, call: PhoneCall, count: int = 1) -> CallRecord:
+    call.hang_up()
+    return await office.record(count)
+
+
+# -- calls from outside
+
+
+@flow("From the trunk to the responsible person's phone", shows=("From",), crm=True)
+async def test_to_the_responsible_person(office: Office) -> None:
+    """amoCRM is asked who calls, for 1.5 s at most; the phone of the responsible person rings, and shows the contact's
+    name.
+
+    Nobody answers there within `responsible_ring_seconds`, or no phone is registered: the number's normal destination
+    rings. Nobody answers there either: 480 to the trunk, a missed call in the books and in the CRM. The record and
+    what the CRM shall learn are written in one transaction; the note, with the link to the recording, goes out when
+    the MP3 is there.
+    """
+    office.crm.knows(IVAN, "Иван Петров", responsible=77)
+    anna = await office.phone("101")
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.answered.wait()
+    await asyncio.sleep(60)
+    record = await ends(office, call)
+    assert anna.calls[0].shown == "Иван Петров"
+    assert (record.disposition, record.extension) == (Disposition.ANSWERED, "101")
+
+
+@flow("The responsible person does not answer")
+async def test_the_responsible_person_does_not_answer(office: Office) -> None:
+    """The number's destination follows; the caller hears one call ring all the time."""
+    office.crm.knows(IVAN, "Иван Петров", responsible=77)
+    await office.phone("101", Rings())
+    await office.phone("102")
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.answered.wait()
+    record = await ends(office, call)
+    assert (record.extension, record.rang) == ("102", ("101", "102"))
+
+
+@flow("The CRM does not answer", crm=True)
+async def test_the_crm_is_slow(office: Office) -> None:
+    """No phone waits for it longer than the client's patience."""
+    office.crm.delay = 30
+    boris = await office.phone("102", Answers(after=1.0))
+    call = await answered(office)
+    await ends(office, call)
+    assert boris.calls[0].shown == ""
+
+
+@flow("The caller gives up")
+async def test_the_caller_gives_up(office: Office) -> None:
+    """CANCEL goes to every phone that rings. The record says *abandoned*, by the caller."""
+    await office.phone("102", Rings())
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.rang.wait()
+    await asyncio.sleep(4)
+    assert (await ends(office, call)).disposition is Disposition.ABANDONED
+
+
+@flow("CANCEL and 200 cross")
+async def test_cancel_and_200_cross(office: Office) -> None:
+    """A phone that was picked up while its CANCEL was under way has a call; we acknowledge it and end it (RFC 3261
+    §15).
+    """
+    boris = await office.phone("102", Rings())
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.rang.wait()
+    await asyncio.sleep(4)
+    asyncio.get_running_loop().call_later(0.003, boris.calls[0].answer)      # our CANCEL is on its way
+    assert (await ends(office, call)).disposition is Disposition.ABANDONED
+    assert boris.calls[0].answered.is_set()
+    assert boris.calls[0].over.is_set()
+
+
+@flow("The losers of a fork", names=DESK_AND_MOBILE)
+async def test_the_losers_of_a_fork(office: Office) -> None:
+    """Every phone of an extension, and every member of a group, rings. The first 200 wins; the others get CANCEL. A
+    200 that crosses the CANCEL is ACKed and ended by BYE. 486, 480, 404 and the like end a branch; a 6xx ends the
+    other phones of the same person, not those of a colleague (deviation from RFC 3261 §16.7, whose branches are one
+    person's). When all have failed, the caller gets the best failure (RFC 3261 §16.7): 6xx, else the lowest class;
+    503, 401 and 407 stay here.
+    """
+    desk = await office.phone("102", Rings())
+    await office.phone("102", Answers(after=3.0), host="10.0.3.1")
+    call = await answered(office)
+    assert desk.calls[0].status != 200
+    assert (await ends(office, call)).extension == "102"
+
+
+@flow("A phone that answers with early media")
+async def test_early_media(office: Office) -> None:
+    """Goes on to the caller. What makes a 183 reliable, PRACK (RFC 3262), is between us and the side that wants it."""
+    boris = await office.phone("102", Answers(after=9.0, rings=False))
+    office.trunk.call(DID, as_=IVAN)
+    ringing = await boris.was_called()
+    boris.do(ringing.session.progress(183, boris.now(), body=boris.answer_to(ringing.sdp), reliable=True))
+    call = office.trunk.calls[0]
+    await call.answered.wait()
+    assert (await ends(office, call)).disposition is Disposition.ANSWERED
+
+
+# -- groups, and where calls go on
+
+
+@flow("A group whose members ring together")
+async def test_a_group_together(office: Office) -> None:
+    """A decline speaks for one person only: the colleague rings on."""
+    await goes(office, destination="600")
+    await office.phone("102", Rejects(603, after=2.0))
+    await office.phone("103", Answers(after=4.0))
+    call = await answered(office)
+    assert (await ends(office, call)).extension == "103"
+
+
+@flow("A group whose members ring in turn")
+async def test_a_group_in_turn(office: Office) -> None:
+    """`in-turn` takes the members as they stand, `round` begins with another one at each call, `longest-idle` with who
+    has been without a call longest. A busy phone, or one that declines, is followed by the next at once.
+    """
+    office.change(groups=(replace(office.books.directory.groups[0], strategy=Strategy.IN_TURN, member_seconds=10),))
+    await goes(office, destination="600")
+    await office.phone("102", Rings())
+    await office.phone("103")
+    call = await answered(office)
+    record = await ends(office, call)
+    assert (record.extension, record.rang) == ("103", ("102", "103"))
+
+
+@flow("Where a call goes on that nobody took")
+async def test_overflow(office: Office) -> None:
+    """Here with `on_busy`; the same after `ring_seconds` (CANCEL, then `on_no_answer`) and for phones that cannot be
+    reached (`on_unregistered`; when none is registered no INVITE is sent there at all). A number that has `hours`
+    begins with `otherwise` outside of them. When nobody takes the call in the end, the caller gets what the last
+    destination said.
+    """
+    await goes(office, on_busy="103")
+    await office.phone("102", Rejects(486))
+    await office.phone("103")
+    call = await answered(office)
+    assert "102 is busy: on to 103" in (await ends(office, call)).why
+
+
+@flow("A phone sends a call on to a colleague")
+async def test_a_redirection(office: Office) -> None:
+    """The sixth 302 in a row is not followed, and one that is not followed is 480 to the caller."""
+    await office.phone("102", Rejects(302, contact="<sip:103@10.0.0.1>"))
+    await office.phone("103")
+    call = await answered(office)
+    assert "102 sends the call on to 103" in (await ends(office, call)).why
+
+
+@flow("A phone sends a call on outside", shows=("Diversion",))
+async def test_a_redirection_outside(office: Office) -> None:
+    """Only with `forward_outside`; the trunk learns whose call it was (RFC 5806). The one call counts for two lines."""
+    clients = tuple(replace(one, forward_outside=True, caller_id=DID) for one in office.books.directory.clients)
+    office.change(clients=clients)
+    await office.pbx.settings_changed()
+    await office.phone("102", Rejects(302, contact=f"<sip:{MOBILE}@10.0.0.1>"))
+    call = await answered(office)
+    assert (await ends(office, call)).extension is None
+
+
+# -- calls of the office
+
+
+@flow("From a phone to a phone")
+async def test_an_internal_call(office: Office) -> None:
+    """None of the CRM's business."""
+    anna, boris = await office.phone("101"), await office.phone("102")
+    call = anna.call("102")
+    await call.answered.wait()
+    await asyncio.sleep(60)
+    record = await ends(office, boris.calls[0])
+    assert (record.ended_by, office.books.writes) == (EndedBy.CALLEE, [])
+
+
+@flow("A phone calls out", shows=("From",))
+async def test_a_call_out(office: Office) -> None:
+    """INVITE without credentials is challenged by 401, and nothing is kept of it. To the trunk goes the client's
+    number in From; where the trunk challenges, its own credentials are the answer, and the phone sees nothing of that.
+    """
+    trunk = replace(office.books.directory.trunks[0], user="account", password="secret")
+    office.change(trunks=(trunk,))
+    await office.pbx.settings_changed()
+    anna = await office.phone("101")
+    office.trunk.does = Answers(after=9.0, rings=False)
+    call = anna.call(MARIA)
+    challenged = await office.trunk.was_called()
+    office.trunk.does = Answers(after=3.0)
+    challenge = 'Digest realm="operator", nonce="1", qop="auth", algorithm=MD5'
+    headers = (("Proxy-Authenticate", challenge),)
+    office.trunk.do(challenged.session.reject(407, office.trunk.now(), headers=headers))
+    challenged.finish()
+    await call.answered.wait()
+    await asyncio.sleep(60)
+    assert (await ends(office, call)).disposition is Disposition.ANSWERED
+
+
+@flow("A phone calls out, and withholds its number", shows=("From", "Privacy", "P-Asserted-Identity"))
+async def test_who_calls(office: Office) -> None:
+    """Outgoing: the extension's `caller_id`, else the trunk's, else the client's, in From and in the trunk's
+    `identity` header. Withheld by `hide_caller_id`, or by the phone itself (Privacy, or From *anonymous*): From is
+    `sip:anonymous@anonymous.invalid` with `Privacy: id`, and only the identity header tells the operator (RFC 3325
+    §9.3).
+
+    Incoming: the first header of the trunk's `trusts` that has a number. `Privacy: id`, `user` or `header`, and
+    `privacy=full` in Remote-Party-ID, withhold it: the call comes in without a number, and is a call like others.
+    Diversion (RFC 5806), else History-Info (RFC 7044), go into the call's explanation.
+    """
+    office.change(trunks=(replace(office.books.directory.trunks[0], profile="e164-plus-pai"),))
+    await office.pbx.settings_changed()
+    anna = await office.phone("101")
+    call = anna.call(MARIA, headers=[("Privacy", "id")])
+    await call.answered.wait()
+    assert office.trunk.calls[0].caller == "anonymous"
+    await ends(office, call)
+
+
+@flow("A trunk that fails", names={SPARE.host: "server 2", THIRD.host: "next trunk", OPERATOR.host: "server 1"})
+async def test_trunk_failover(office: Office) -> None:
+    """The client's trunks are tried in this order: those that are up before those that are down, lower `priority`
+    first, among equals by a lottery with `weight`; a trunk with `prefixes` takes only numbers that begin so, and one
+    with `max_calls` calls (both ways) is passed over. A server that gives no response, cannot be reached, or says 503
+    is followed by the trunk's next one (RFC 3263 §4.3), at most 4; a trunk whose servers are exhausted, or that says
+    401, 407, 408 or 5xx, by the next trunk. Everything else (404, 480, 486, 6xx, …) is the last word, and so is any
+    failure after the other side has rung. While another way is left, 5 s without any response are enough; the last one
+    has the 32 s of timer B. A trunk that gave no answer comes after the others for 30 s. The call's explanation says
+    each step.
+
+    A trunk that registers is reached by the Service-Route of its registrar, where it gives one (RFC 3608).
+    """
+    at = {"trunk.test": (OPERATOR.host, SPARE.host)}
+    office.dns.records |= {(name, "A"): hosts for name, hosts in at.items()}
+    second = Phone("server-2", SERVER, seed=2).on(office.network, SPARE)
+    third = Phone("next", SERVER, does=Answers(after=1.0), seed=3).on(office.network, THIRD)
+    office.change(trunks=(
+        Trunk(ACME, "operator", "trunk.test", caller_id=DID),
+        Trunk(ACME, "next", THIRD.host, THIRD.port, priority=1, caller_id=DID),
+    ))
+    await office.pbx.settings_changed()
+    await asyncio.sleep(1)
+    office.trunk.does, second.does = Dead(), Rejects(503)
+    anna = await office.phone("101")
+    call = anna.call(MARIA)
+    await call.answered.wait()
+    record = await ends(office, call)
+    assert record.trunk == "next"
+    assert "operator: no response within 5 s" in record.why
+    for phone in (second, third):
+        phone.close()
+
+
+# -- while two talk
+
+
+@flow("Hold, three spellings")
+async def test_hold(office: Office) -> None:
+    """A re-INVITE or UPDATE with an offer is made to the other side as a re-INVITE; its answer, or its refusal, comes
+    back. Hold is `a=sendonly`, `a=inactive`, or, of old, `c=IN IP4 0.0.0.0` (RFC 2543), which goes on as `a=sendonly`.
+    Both ends at once: 491 and the timers of RFC 3261 §14.1.
+    """
+    boris = await office.phone("102")
+    call = await answered(office)
+    mine = boris.calls[0]
+    for direction in ("sendonly", "sendrecv", "inactive", "sendrecv"):
+        await mine.agree(direction)
+        assert call.direction == direction
+        await asyncio.sleep(5)
+    old = boris.sdp("sendrecv").replace(b"c=IN IP4 10.0.2.102", b"c=IN IP4 0.0.0.0")
+    boris.do(mine.session.reoffer(old, boris.now()))
+    await asyncio.sleep(5)
+    assert call.direction == "sendonly"
+    await mine.agree("sendrecv")
+    await ends(office, call)
+
+
+@flow("An INVITE without an offer")
+async def test_an_offerless_invite(office: Office) -> None:
+    """It goes on without one; the phone's 200 holds the offer, our 200 passes it on, the caller's ACK brings the
+    answer, our ACK takes it to the phone (RFC 3261 §13.2.1).
+    """
+    await office.phone("102")
+    with_sdp, office.trunk.sdp = office.trunk.sdp, lambda direction: b""  # type: ignore[method-assign]
+    call = office.trunk.call(DID, as_=IVAN)
+    office.trunk.sdp = with_sdp                                           # type: ignore[method-assign]
+    await call.answered.wait()
+    await asyncio.sleep(60)
+    assert (await ends(office, call)).disposition is Disposition.ANSWERED
+
+
+@flow("A re-INVITE without an offer")
+async def test_an_offerless_reinvite(office: Office) -> None:
+    """Who asks for an offer in the middle of a call, as some phones do to resume, gets the other party's."""
+    boris = await office.phone("102")
+    call = await answered(office)
+    boris.do(boris.calls[0].session.reoffer(b"", boris.now()))
+    await asyncio.sleep(5)
+    assert not call.over.is_set()
+    await ends(office, call)
+
+
+@flow("A refresh of the session timer", shows=("Session-Expires",))
+async def test_the_session_timer(office: Office) -> None:
+    """Between us and each side alone (RFC 4028): the other side neither sees it nor has to know of it. A side whose
+    refreshes stay away is hung up.
+    """
+    office.trunk.close()
+    timer = CoreConfig(session_timer=SessionTimerPolicy(expires=180, ask=True))
+    operator = Phone("operator", SERVER, seed=9, config=timer).on(office.network, OPERATOR)
+    await office.phone("102")
+    call = operator.call(DID, as_=IVAN)
+    await call.answered.wait()
+    await asyncio.sleep(100)
+    assert not call.over.is_set()
+    await ends(office, call)
+    operator.close()
+
+
+@flow("Both sides offer at once")
+async def test_glare(office: Office) -> None:
+    """Each gets 491, and tries again after a time of its own, in which the two differ (RFC 3261 §14.1)."""
+    boris = await office.phone("102")
+    call = await answered(office)
+    boris.calls[0].offer("sendonly")
+    call.offer("sendonly")
+    await asyncio.sleep(10)
+    assert (await ends(office, call)).reason is EndReason.HUNG_UP
+
+
+@flow("Messages that are lost")
+async def test_losses(office: Office) -> None:
+    """UDP promises nothing: requests are repeated until they are answered (RFC 3261 §17)."""
+    boris = await office.phone("102")
+    for start, host in ((b"INVITE", "10.0.2.102"), (b"SIP/2.0 200", OPERATOR.host), (b"BYE", "10.0.2.102")):
+        office.network.lose(lambda data, flow, s=start, h=host: data.startswith(s) and flow.remote.host == h)
+    call = await answered(office)
+    record = await ends(office, call)
+    await asyncio.sleep(2)
+    assert (record.reason, len(boris.calls)) == (EndReason.HUNG_UP, 1)
+    assert boris.calls[0].over.is_set()
+
+
+@flow("An ACK that never comes")
+async def test_a_lost_ack(office: Office) -> None:
+    """The 200 is repeated for 32 s (RFC 3261 §13.3.1.4); then both sides get BYE, and the record says why."""
+    boris = await office.phone("102")
+    office.trunk.call(DID, as_=IVAN)
+    mine = await boris.was_called()
+    await mine.answered.wait()
+    office.trunk.does = Dead()
+    await asyncio.sleep(31.9)
+    office.trunk.does = Answers()
+    assert (await office.record()).reason is EndReason.NO_ACK
+    assert mine.over.is_set()
+
+
+# -- transfer
+
+
+@flow("Blind transfer", shows=("Referred-By",))
+async def test_a_blind_transfer(office: Office) -> None:
+    """REFER ends here: the other party never sees one, and the call stays one call, with one record, one recording and
+    one note in the CRM. Only our extensions may send it (a trunk gets 403, a REFER outside a dialog 405), and Refer-To
+    is read as if that extension had dialled it.
+
+    The target makes the offer and the remaining party answers it (RFC 3725 §4.1), so that both speak what both know.
+    Meanwhile the two are as they were: on hold, mostly. Who talks last owns the call, in the books and in the CRM; an
+    outside target leaves it to who talked before. A call between colleagues of whom one is transferred outside is an
+    outside call from then on.
+
+    | what happens | then |
+    |---|---|
+    | no such number, busy, declined, nobody answers, no common codec | NOTIFY with that status; the two talk on |
+    | … and the transferor has hung up already | its extension is called back; nobody there either: the call ends |
+    | the remaining party hangs up | the target is cancelled, NOTIFY 487, BYE to the transferor |
+    | the transferor hangs up right after the 202 | nothing: it goes on without NOTIFYs (deviation from RFC 5057 §4) |
+    | the transferor does not hang up after success | it gets BYE after 4 s |
+    | a second REFER meanwhile | 491 |
+    | no or two Refer-To, another method, a Replaces or Referred-By that makes no sense | 400 |
+    | a NOTIFY is refused, with 481 as well, or not answered | no more NOTIFYs; the call and the transfer go on |
+    | `Refer-Sub: false` (RFC 4488) | 202 with the same; no NOTIFY |
+    """
+    boris = await office.phone("102")
+    await office.phone("103")
+    call = await answered(office)
+    boris.calls[0].refer("<sip:103@10.0.0.1>", ("Referred-By", "<sip:102@10.0.0.1>"))
+    await asyncio.sleep(2.5)
+    boris.calls[0].hang_up()
+    await asyncio.sleep(30)
+    record = await ends(office, call)
+    assert (record.extension, record.ended_by) == ("103", EndedBy.CALLER)
+
+
+@flow("Blind transfer to who is busy")
+async def test_a_blind_transfer_that_fails(office: Office) -> None:
+    """The two talk on. That a target does not exist is told by NOTIFY as well, not by a 404 to the REFER: that would
+    end the call (RFC 5057 §5.1).
+    """
+    boris = await office.phone("102")
+    await office.phone("103", Rejects(486))
+    call = await answered(office)
+    mine = boris.calls[0]
+    await mine.agree("sendonly")
+    mine.refer("<sip:103@10.0.0.1>")
+    await asyncio.sleep(5)
+    assert mine.notified[-1][0] == "486 Busy Here"
+    await mine.agree("sendrecv")
+    assert (await ends(office, call)).extension == "102"
+
+
+@flow("Attended transfer")
+async def test_an_attended_transfer(office: Office) -> None:
+    """REFER whose Refer-To has a Replaces (RFC 3891) that names the transferor's other call, as the phone sees it. The
+    one party is asked for an offer by a re-INVITE without SDP, the other answers it.
+
+    The call with the REFER is hung up by its phone, or by us after 4 s; the one that Replaces names gets BYE from us
+    (RFC 3891 §3). The outside call goes on, whichever of the two the REFER came in, and the consultation ends as
+    *transferred*; of two outside calls the one with the REFER goes on, and each has its record and its note. The
+    second call only rings yet: it is withdrawn (487), and its number is called for the other party as in a blind
+    transfer. Unknown dialog: NOTIFY 481; somebody else's: 403; one that is being transferred itself: 491. When the two
+    have no codec in common, the first call goes on (NOTIFY 488) and the second one is over.
+    """
+    boris, vera = await office.phone("102"), await office.phone("103")
+    call = await answered(office)
+    first = boris.calls[0]
+    await first.agree("sendonly")
+    second = boris.call("103")
+    await second.answered.wait()
+    await asyncio.sleep(5)
+    first.refer_to(second)
+    await asyncio.sleep(0.5)
+    first.hang_up()
+    await asyncio.sleep(10)
+    assert not vera.calls[0].over.is_set()
+    assert (await ends(office, call, 2)).extension == "103"
+
+
+@flow("Attended transfer before the other answers")
+async def test_a_transfer_while_it_rings(office: Office) -> None:
+    """The phone that rings is called again, for the other party: this one is a blind transfer after all."""
+    boris = await office.phone("102")
+    vera = await office.phone("103", Rings())
+    call = await answered(office)
+    first = boris.calls[0]
+    await first.agree("sendonly")
+    second = boris.call("103")
+    await second.rang.wait()
+    await asyncio.sleep(3)
+    vera.does = Answers()
+    first.refer_to(second)
+    await asyncio.sleep(2.5)
+    first.hang_up()
+    await asyncio.sleep(10)
+    assert (second.status, vera.calls[1].caller) == (487, IVAN)
+    assert (await ends(office, call, 2)).extension == "103"
+
+
+@flow("A phone takes over a call", names=DESK_AND_MOBILE)
+async def test_invite_with_replaces(office: Office) -> None:
+    """INVITE with Replaces from a phone of the same extension, as from the desk to the mobile one: its offer is made
+    to the other party by re-INVITE, it gets the answer in the 200, and the phone that had the call gets BYE. 481: no
+    such dialog, or one that only rings; 403: another extension's; 486: `early-only`; 603: it has ended; 488: without
+    an offer or a common codec. The call goes on untouched in each of these.
+    """
+    desk = await office.phone("102")
+    call = await answered(office)
+    mobile = await office.phone("102", host="10.0.3.1")
+    taken = mobile.call("102", headers=[("Replaces", desk.calls[0].replaces)])
+    await taken.answered.wait()
+    await asyncio.sleep(5)
+    assert desk.calls[0].over.is_set()
+    assert (await ends(office, call)).talk_seconds == 10
+
+
+# -- beside the calls
+
+
+@flow("A phone registers", hides=("OPTIONS",), shows=("Expires",))
+async def test_a_registration(office: Office) -> None:
+    """Digest, by each hash that the extension has (RFC 8760). Signing off is `Expires: 0`."""
+    anna = await office.phone("101")
+    await asyncio.sleep(1800)
+    assert (await anna.register()).status == 200
+    await asyncio.sleep(60)
+    assert (await anna.register(expires=0)).status == 200
+
+
+@flow("We register at a trunk", hides=("OPTIONS",), shows=("Expires",))
+async def test_our_registration(office: Office) -> None:
+    """Again before it expires, and by `Expires: 0` when the trunk goes. While it fails the trunk counts as down."""
+    trunk = replace(office.books.directory.trunks[0], register=True, user="account", password="secret")
+    office.change(trunks=(trunk,))
+    await office.pbx.settings_changed()
+    await asyncio.sleep(4000)
+    office.change(trunks=())
+    await office.pbx.settings_changed()
+    await asyncio.sleep(1)
+
+
+@flow("A stranger", hides=(), names={STRANGER.host: "stranger"})
+async def test_a_stranger(office: Office) -> None:
+    """A ping of nobody's gets no answer. A call gets a challenge, statelessly: an ACK, and whatever else follows, is
+    nobody's. A wrong password is refused, slower each time, and past the limits there is silence ([decision
+    0005](decisions/0005-bans-are-the-throttles-own-counts.md)).
+    """
+    office.change(trunks=())
+    await office.pbx.settings_changed()
+    stranger = Phone("101", SERVER, password="guess", seed=5).on(office.network, STRANGER)
+    response, _ = await stranger._ask("OPTIONS", (), "scan")
+    assert response.status == 408
+    call = stranger.call("102")
+    await call.over.wait()
+    assert call.status in (401, 403)
+    stranger.close()
+
+
+@flow("The daemon dies, and is started again", shows=("CSeq",))
+async def test_after_a_crash(office: Office) -> None:
+    """A call that has been up for a second is written down for the next start, with a sign of life every 3 s. The next
+    start gives its record the reason *restarted*, ended when it was last alive, sends the note, and ends both dialogs.
+    The BYE has the dialog's tags and route set, a CSeq far above what the dialog has used (RFC 3261 §12.2.2), and
+    `Reason: SIP;cause=503;text="Restarted"`.
+    """
+    boris = await office.phone("102")
+    async with asyncio.TaskGroup() as tasks:
+        saving = tasks.create_task(office.standing.run())
+        call = await answered(office)
+        await asyncio.sleep(5)
+        office.network.remark("S", "S", "kill -9; and the next start")
+        async with next_process(office) as agent:
+            await Undertaker(office.books, office.books, agent, None, lambda: None).run()
+            await asyncio.sleep(1)
+        saving.cancel()
+    assert call.over.is_set()
+    assert boris.calls[0].over.is_set()
+    assert [record.reason for record in office.books.records] == [EndReason.RESTARTED]
+
+
+@flow("The daemon is stopped")
+async def test_a_drain(office: Office) -> None:
+    """At SIGTERM: new calls get 503, those that are up have `server.drain_seconds`; what is up then is hung up and
+    recorded so.
+    """
+    await office.phone("102")
+    call = await answered(office)
+    draining = asyncio.get_running_loop().create_task(office.pbx.drain(30))
+    await asyncio.sleep(10)
+    refused = office.trunk.call(DID, as_="+79167654321")
+    await refused.over.wait()
+    await draining
+    await asyncio.sleep(1)
+    assert refused.status == 503
+    assert call.over.is_set()
+    assert [record.reason for record in office.books.records][-1] is EndReason.SHUTDOWN
+
+
+def test_the_file_has_these_flows_in_this_order_and_no_others() -> None:
+    assert_written("\n".join(each.title for each in FLOWS), "\n".join(sections()))
+    assert_written(HEAD, FILE.read_text("utf-8")[: len(HEAD)])
