@@ -9,6 +9,7 @@ from b2bua.media.plane import MediaSession
 from b2bua.media.relay import wire
 from b2bua.media.relay.anchored import AnchoredSession, OpenPorts
 from b2bua.media.relay.link import RelaySettings
+from b2bua.media.sounds import BUILT_IN
 
 SETTINGS = RelaySettings("10.0.0.1", "10.0.0.1")
 
@@ -40,7 +41,8 @@ class AnchoredPlane:
         self._opened += 1
         self.in_use += 1
         port = 20_000 + 4 * self._opened
-        session = AnchoredSession(call, OpenPorts(self._opened, (port, port + 2)), SETTINGS, 1000, self.told.append)
+        session = AnchoredSession(call, OpenPorts(self._opened, (port, port + 2)), SETTINGS, 1000, self.told.append,
+                                  BUILT_IN)
         try:
             yield session
         finally:
