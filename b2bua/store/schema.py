@@ -159,6 +159,7 @@ clients = Table(
     Column("country", String(2), nullable=False),
     Column("caller_id", Text, nullable=False),
     Column("forward_outside", Boolean(create_constraint=False), nullable=False),
+    Column("music_on_hold", Text, nullable=False),
 )
 
 crm_accounts = Table(
