@@ -40,8 +40,3 @@ class SoundMemory:
     def close(self) -> None:
         self._map.close()
         os.close(self.fd)
-
-
-def seen(fd: int) -> mmap.mmap:
-    """The same memory in the relay."""
-    return mmap.mmap(fd, 2 * _HALF, access=mmap.ACCESS_READ)
