@@ -42,12 +42,16 @@ class _Known:
 
     offer: SessionDescription | None = None
     stream: Stream | None = None
-    direction: Direction = Direction.SENDRECV       # as agreed by the last offer and answer
+    agreed: Stream | None = None                    # the same as of the last offer that was answered
     left: bool = False
 
     @property
+    def receives(self) -> bool:
+        return self.agreed is None or self.agreed.direction.receives
+
+    @property
     def holds(self) -> bool:
-        return self.left or not self.direction.receives
+        return self.left or not self.receives
 
 
 class AnchoredSession:
@@ -192,10 +196,9 @@ class AnchoredSession:
         """Offer and answer are complete."""
         for known in self._known.values():
             known.left = False
-            if known.stream is not None:
-                known.direction = known.stream.direction
+            known.agreed = known.stream
         for side in Side:
-            self._plays.tune(_INDEX[side], self._tuning(side), self._known[side].direction.receives)
+            self._plays.tune(_INDEX[side], self._tuning(side), self._known[side].receives)
         self._play_to_who_waits()
 
     def _play_to_who_waits(self) -> None:
@@ -209,10 +212,11 @@ class AnchoredSession:
                 continue
             # A phone that holds by sendonly may have music of its own: that goes first. Whoever says that it sends
             # nothing, or has no address, is not heard.
-            stream = holder.stream
-            yields = not holder.left and holder.direction is Direction.SENDONLY and stream is not None \
-                and stream.endpoint is not None
-            if self._waiting.get(side) is not yields and (side in self._waiting or not self._plays.busy(_INDEX[side])):
+            stream = holder.agreed
+            yields = not holder.left and stream is not None and stream.endpoint is not None \
+                and stream.direction is Direction.SENDONLY
+            busy = self._plays.busy(_INDEX[side])
+            if not busy or (side in self._waiting and self._waiting[side] is not yields):
                 self._waiting[side] = yields
                 self._play(self._music, side, repeat=True, yields=yields)
 
@@ -221,11 +225,11 @@ class AnchoredSession:
         if why is not None:
             log.warning("sound not played", call=self._call, sound=sound, to=to.value, why=why)
         return self._plays.play(_INDEX[to], sound, why or self._tuning(to), repeat=repeat, yields=yields,
-                                listens=self._known[to].direction.receives)
+                                listens=self._known[to].receives)
 
     def _tuning(self, side: Side) -> Tuning | None:
         """How that side can be played to: the first of its G.711 payload types that the other side has as well."""
-        here, there = self._known[side].stream, self._known[side.other].stream
+        here, there = self._known[side].agreed or self._known[side].stream, self._known[side.other].agreed
         if here is None:
             return None
         common = None if there is None else {codec.upper() for codec in there.codecs.values()}
