@@ -505,6 +505,9 @@ class _Review:
             place = (*at, "number", index)
             if number.destination.startswith(ANNOUNCEMENT):
                 self._sound(number.destination.removeprefix(ANNOUNCEMENT), (*place, "destination"))
+                for cause in _onward(number):
+                    self._fault((*place, cause.value), f"{number.destination} takes every call, so none goes on",
+                                "Take it out, or name the extension or group that shall ring before.")
             elif number.destination not in targets:
                 self._fault((*place, "destination"), f"there is no extension or group {number.destination}",
                             f"Known in {client.id!r}: {_listed(targets)}.")

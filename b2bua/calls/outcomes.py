@@ -62,6 +62,7 @@ class Announced:
     sound: str
     instead_of: Unanswered
 
+
 _BY_STATUS = {
     404: (Disposition.UNREACHABLE, EndReason.REJECTED),
     408: (Disposition.UNREACHABLE, EndReason.NO_RESPONSE),

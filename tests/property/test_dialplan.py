@@ -46,7 +46,8 @@ def files(draw: st.DrawFn) -> str:
         text += f'[[client.group]]\nnumber = "{number}"\nmembers = [{members}]\nstrategy = "{strategy}"\n'
         text += lines(draw(SPARSE))
     destination = draw(st.sampled_from((*EVERYONE, PLAYED)))
-    text += f'[[client.number]]\nnumber = "+74951112233"\ndestination = "{destination}"\n' + lines(draw(WAYS))
+    text += f'[[client.number]]\nnumber = "+74951112233"\ndestination = "{destination}"\n'
+    text += lines(draw(WAYS)) if destination != PLAYED else ""
     otherwise = draw(TARGETS)
     if otherwise is not None:
         open_ = draw(st.sampled_from(["mon-fri 09:00-18:00", "sat 22:00-06:00"]))

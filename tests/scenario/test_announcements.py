@@ -15,6 +15,7 @@ from b2bua.media.relay import wire
 from tests.support.anchored import SOUND, AnchoredPlane
 from tests.support.office import DID, Office, faultless_office, open_office
 from tests.support.phone import Rejects, Rings
+from tests.support.rtp import audio_address
 
 IVAN = "+79161234567"
 BUSY = "announcement:busy"
@@ -289,3 +290,47 @@ async def _standing() -> AsyncIterator[Office]:
         running = tasks.create_task(office.standing.run())
         yield office
         running.cancel()
+
+
+@pytest.mark.parametrize("codec", [{8: "PCMA/8000"}, {0: "PCMU/8000"}])
+async def test_after_a_phones_early_media_the_announcement_speaks_as_that_was_agreed(
+    office: Office, media: AnchoredPlane, codec: dict[int, str]
+) -> None:
+    await number(office, on_no_answer=BUSY)
+    boris = await office.phone("102", Rings())
+    boris.codecs = codec
+    call = office.trunk.call(DID, as_=IVAN)
+    ringing = await boris.was_called()
+    boris.do(ringing.session.progress(183, boris.now(), body=boris.answer_to(ringing.sdp)))
+    await asyncio.sleep(1)
+    early = call.sdp
+    assert early
+    await call.over.wait()
+    assert call.status == 200
+    assert audio_address(call.sdp) == audio_address(early)
+    (play,) = [one for one in media.told if isinstance(one, wire.Play)]
+    assert [play.payload_type] == list(codec)
+    assert (await office.record()).disposition is Disposition.NO_ANSWER
+    await office.all_quiet()
+
+
+async def test_of_many_phones_that_fail_the_best_word_is_in_the_books(office: Office) -> None:
+    await number(office, destination="600", on_busy=BUSY)
+    await office.phone("102", Rejects(486))
+    await office.phone("103", Rejects(404))
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.over.wait()
+    record = await office.record()
+    assert (record.disposition, record.reason) == (Disposition.BUSY, EndReason.ANNOUNCED)
+
+
+@pytest.mark.parametrize("target", ["announcement:busy", "busy"])
+async def test_nobody_dials_an_announcement_nor_is_sent_there_by_a_phone(office: Office, target: str) -> None:
+    anna = await office.phone("101")
+    await office.phone("102", Rejects(302, contact=f"<sip:{target.replace(':', '%3a')}@10.0.0.1>"))
+    call = anna.call(target.replace(":", "%3a"))
+    await call.over.wait()
+    assert call.status == 404
+    moved = anna.call("102")
+    await moved.over.wait()
+    assert moved.status == 480
