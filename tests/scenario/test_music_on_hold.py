@@ -44,14 +44,15 @@ async def talk(office: Office) -> tuple[PhoneCall, PhoneCall]:
     return outside, boris.calls[0]
 
 
-async def holds(call: PhoneCall, spelling: str) -> None:
+async def holds(call: PhoneCall, spelling: str, method: str = "INVITE") -> None:
     direction, host = SPELLINGS[spelling]
     sdp = call.phone.sdp(direction)
     if host:
         sdp = sdp.replace(f"c=IN IP4 {call.phone.transport.local.host}".encode(), f"c=IN IP4 {host}".encode())
     call.holds = True
     call.agreed.clear()
-    call.phone.do(call.session.reoffer(sdp, call.phone.now()))
+    ask = call.session.update if method == "UPDATE" else call.session.reoffer
+    call.phone.do(ask(sdp, call.phone.now()))
     await call.agreed.wait()
     await asyncio.sleep(1)
 
@@ -69,13 +70,14 @@ def heard(media: AnchoredPlane) -> dict[int, tuple[str, bool]]:
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 @pytest.mark.parametrize("holder", [CALLER, CALLEE])
+@pytest.mark.parametrize("method", ["INVITE", "UPDATE"])
 async def test_the_held_side_hears_music_until_the_other_resumes(
-    office: Office, media: AnchoredPlane, spelling: str, holder: int
+    office: Office, media: AnchoredPlane, spelling: str, holder: int, method: str
 ) -> None:
     await with_music(office)
     ends = await talk(office)
     mine, other = ends[holder], ends[1 - holder]
-    await holds(mine, spelling)
+    await holds(mine, spelling, method)
     assert heard(media) == {1 - holder: ("music", spelling == "sendonly")}
     assert other.direction == "sendonly"                # whatever the holder said: it shall listen
     inactive = spelling.startswith("inactive")
