@@ -21,6 +21,7 @@ from b2bua.daemon_link import DaemonRefused, DaemonUnreachable
 from b2bua.directory import Directory
 from b2bua.faults import ConfigurationFaults
 from b2bua.keys import KeysUnavailable
+from b2bua.media import sounds
 from b2bua.media.plane import MediaError
 from b2bua.store.directory import DirectoryChanged
 from b2bua.store.engine import StoreUnavailable, sqlite_file, without_password
@@ -99,12 +100,14 @@ def apply(file: Annotated[Path, typer.Argument(metavar="FILE", help="Clients, tr
 
 
 async def _apply(settings: Settings, file: Path, *, dry_run: bool, prune: bool) -> list[Change]:
-    wanted = read_directory(file, settings.sip.realm)      # before the database is touched, or made
+    known = sounds.names(settings.media.sounds)
+    wanted = read_directory(file, settings.sip.realm, known)      # before the database is touched, or made
     if dry_run and not await _is_there(settings):
         return difference(Directory(), merged(Directory(), wanted, prune=prune))
     await migrate(settings.database_url)
     async with open_store(settings.database_url) as store:
-        return await apply_file(store.directory, file, settings.sip.realm, dry_run=dry_run, prune=prune)
+        return await apply_file(store.directory, file, settings.sip.realm, known_sounds=known, dry_run=dry_run,
+                                prune=prune)
 
 
 def _say_summary(changes: int, *, dry_run: bool) -> None:

@@ -66,6 +66,7 @@ from b2bua.upkeep import (
     follow_directory,
     keep_bindings,
     keep_certificates,
+    keep_sounds,
     recording_state,
     save_bindings,
     saved_bindings,
@@ -208,6 +209,8 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
         backlog = BacklogWatch(store.outbox.backlog)
         background.start("backlog", backlog.run())
         background.start("qualify", qualifier.run())
+        if isinstance(media, EmbeddedPlane):
+            background.start("sounds", keep_sounds(media.look_at_sounds))
         background.start("certificates", keep_certificates(sockets.identities))
 
         def figures() -> Figures:
@@ -316,6 +319,7 @@ async def _media_plane(settings: Settings) -> AsyncIterator[MediaPlane]:
         first_port=media.port_min,
         last_port=media.port_max,
         recordings=settings.recording_dir,
+        sounds=media.sounds,
         rtp_timeout=media.rtp_timeout,
         hold_timeout=media.hold_timeout,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from b2bua.cdr import ClientId
 from b2bua.config import Network, read_toml
 from b2bua.directory import (
+    ANNOUNCEMENT,
     Cause,
     Client,
     CrmAccount,
@@ -29,6 +30,7 @@ from b2bua.directory import (
     Trunk,
 )
 from b2bua.faults import ConfigurationFaults, Fault, Location, did_you_mean, dotted, faults_of_validation
+from b2bua.media import sounds
 from b2bua.numbers import NumberFormat, normalise
 from b2bua.routing import hours as opening
 from b2bua.routing.overflow import all_from, circles
@@ -45,8 +47,11 @@ Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 FilePath = Annotated[str, Field(max_length=1000, pattern=r"^(/[^\x00-\x1f\x7f]*)?$")]      # absolute, on the server
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 Prefix = Annotated[str, Field(pattern=r"^\+?[0-9*#]{1,15}$")]
-Destination = Annotated[str, Field(pattern=r"^(\+[0-9]{0,15}|[0-9*#]{1,12})$")]
-Onward = Annotated[str, Field(pattern=r"^([0-9*#]{1,12}|\+[0-9]{5,15})$")]
+_PLAYED = f"{ANNOUNCEMENT}{sounds.NAME.pattern}"
+Destination = Annotated[str, Field(pattern=rf"^([0-9*#]{{1,12}}|{_PLAYED})$")]
+Onward = Annotated[str, Field(pattern=rf"^([0-9*#]{{1,12}}|\+[0-9]{{5,15}}|{_PLAYED})$")]
+SoundName = Annotated[str, Field(pattern=rf"^({sounds.NAME.pattern})?$")]
+Reach = Annotated[str, Field(pattern=r"^(\+[0-9]{0,15}|[0-9*#]{1,12})$")]
 CallerNumber = Annotated[str, Field(max_length=40, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
@@ -137,9 +142,9 @@ class ExtensionEntry(Entry):
     ring_seconds: int = Field(default=30, ge=1, le=300,
         description="how long it rings when a colleague dials it, or a call goes on to it")
     forward_always: Onward | None = Field(default=None,
-        description="extension, group or +number where all its calls go instead")
+        description="extension, group, +number or announcement where all its calls go instead")
     on_no_answer: Onward | None = Field(default=None,
-        description="extension, group or +number where a call goes on that nobody answered")
+        description="extension, group, +number or announcement where a call goes on that nobody answered")
     on_busy: Onward | None = Field(default=None, description="the same when it is busy, or declines")
     on_unregistered: Onward | None = Field(default=None, description="the same when no phone of it can be reached")
     max_calls: int = Field(default=10, ge=1, le=100_000, description="calls at once that its phones have made")
@@ -166,7 +171,7 @@ class GroupEntry(Entry):
     ring_seconds: int = Field(default=30, ge=1, le=300,
         description="together: how long it rings when a colleague dials it, or a call goes on to it")
     on_no_answer: Onward | None = Field(default=None,
-        description="extension, group or +number where a call goes on that nobody answered")
+        description="extension, group, +number or announcement where a call goes on that nobody answered")
     on_busy: Onward | None = Field(default=None, description="the same when it is busy, or declines")
     on_unregistered: Onward | None = Field(default=None, description="the same when no phone of it can be reached")
 
@@ -175,7 +180,8 @@ class HoursEntry(Entry):
     time_zone: str = Field(description="whose clock counts, as \"Europe/Moscow\"", max_length=64)
     open: tuple[str, ...] = Field(min_length=1, max_length=50,
         description="weekdays and times, as \"mon-fri 09:00-18:00\"; until 24:00 at most, or past midnight")
-    otherwise: Onward = Field(description="extension, group or +number where calls go outside of these hours")
+    otherwise: Onward = Field(
+        description="extension, group, +number or announcement where calls go outside of these hours")
     holidays: tuple[str, ...] = Field(default=(), max_length=400,
         description="closed all day: \"2026-05-11\", or \"01-01\" each year")
 
@@ -212,19 +218,20 @@ class HoursEntry(Entry):
 
 class NumberEntry(Entry):
     number: Text = Field(min_length=1, description="the outside number, with + and country")
-    destination: Short = Field(description="number of an extension or a group")
+    destination: Destination = Field(description="number of an extension or a group, or announcement")
     trunk: Word | None = Field(default=None, description="only calls from this trunk; default: from any")
     ring_seconds: int = Field(default=30, ge=1, le=300,
         description="how long the destination rings; each member of a group that rings in turn has its own time")
     on_no_answer: Onward | None = Field(default=None,
-        description="extension, group or +number for a call that nobody answered; default: as the destination has it")
+        description="extension, group, +number or announcement for a call that nobody answered; "
+                    "default: as the destination has it")
     on_busy: Onward | None = Field(default=None, description="the same when it is busy, or declines")
     on_unregistered: Onward | None = Field(default=None, description="the same when no phone of it can be reached")
     hours: HoursEntry | None = Field(default=None, description="when it is open; default: always")
 
 
 class LimitEntry(Entry):
-    prefix: Destination = Field(description="how these numbers begin: \"+882\", or the digits of a short one")
+    prefix: Reach = Field(description="how these numbers begin: \"+882\", or the digits of a short one")
     max_calls: int | None = Field(default=None, ge=1, le=100_000, description="calls there at once; default: no limit")
     per_hour: int | None = Field(default=None, ge=1, le=100_000,
         description="calls there within an hour; default: no limit")
@@ -242,6 +249,8 @@ class ClientEntry(Entry):
         description="number that outgoing calls show, unless extension or trunk say another")
     forward_outside: bool = Field(default=False,
         description="extensions may send their calls on to outside numbers, at your cost")
+    music_on_hold: SoundName = Field(default="",
+        description="sound that who is put on hold hears; default: whatever the phone that holds sends")
     crm: CrmEntry | None = Field(default=None, description="its amoCRM account; without it: no CRM")
     trunk: tuple[TrunkEntry, ...] = Field(default=(), description="lines to operators")
     extension: tuple[ExtensionEntry, ...] = Field(default=(), description="employees' numbers and phones")
@@ -281,10 +290,10 @@ class Change:
         return f"{self.sign} {self.what}" + (f": {', '.join(self.fields)}" if self.fields else "")
 
 
-async def apply_file(store: DirectoryStore, path: Path, realm: str, *, dry_run: bool = False,
-                     prune: bool = False) -> list[Change]:
+async def apply_file(store: DirectoryStore, path: Path, realm: str, *, known_sounds: Collection[str] = sounds.BUILT_IN,
+                     dry_run: bool = False, prune: bool = False) -> list[Change]:
     """The differences, which are in the database when this returns, unless `dry_run`. Raises ConfigurationFaults."""
-    wanted = read_directory(path, realm)
+    wanted = read_directory(path, realm, known_sounds)
     for _ in range(ATTEMPTS):
         current, generation = await store.load()
         new = merged(current, wanted, prune=prune)
@@ -299,14 +308,14 @@ async def apply_file(store: DirectoryStore, path: Path, realm: str, *, dry_run: 
     raise DirectoryChanged
 
 
-def read_directory(path: Path, realm: str) -> Wanted:
-    """Raises ConfigurationFaults with everything that is wrong in the file."""
+def read_directory(path: Path, realm: str, known_sounds: Collection[str] = sounds.BUILT_IN) -> Wanted:
+    """Raises ConfigurationFaults with everything that is wrong in the file. `known_sounds` are what it may name."""
     toml = read_toml(path, "Give the path of a file with [[client]] tables.")
     try:
         file = DirectoryFile.model_validate(toml.data)
     except ValidationError as error:
         raise ConfigurationFaults(faults_of_validation(error, DirectoryFile, toml)) from error
-    review = _Review(toml)
+    review = _Review(toml, known_sounds)
     for index, entry in enumerate(file.client):
         review.client(entry, ("client", index))
     if review.faults:
@@ -380,7 +389,8 @@ def _directory(entries: Iterable[ClientEntry], realm: str) -> Directory:
         client = ClientId(entry.id)
         clients.append(Client(client, entry.name or entry.id, _crm(entry.crm), entry.max_calls, entry.record,
                               entry.country, _caller_id(entry.caller_id, entry.country), entry.forward_outside,
-                              entry.outgoing_per_hour, tuple(PrefixLimit(**one.model_dump()) for one in entry.limit)))
+                              entry.outgoing_per_hour, tuple(PrefixLimit(**one.model_dump()) for one in entry.limit),
+                              entry.music_on_hold))
         trunks += [_trunk(client, trunk, entry.country) for trunk in entry.trunk]
         extensions += [_extension(client, one, login_of(entry, one), realm, entry.country) for one in entry.extension]
         groups += [Group(client, one.number, one.members, one.name, one.strategy, one.member_seconds, one.ring_seconds,
@@ -429,6 +439,7 @@ class _Review:
     """What one entry says of another."""
 
     toml: LocatedToml
+    sounds: Collection[str]
     faults: list[Fault] = field(default_factory=list)
     clients: dict[str, Location] = field(default_factory=dict)
     logins: dict[str, Location] = field(default_factory=dict)
@@ -436,6 +447,7 @@ class _Review:
     def client(self, entry: ClientEntry, at: Location) -> None:
         self._once(self.clients, entry.id, (*at, "id"), f"client {entry.id!r} is in the file already")
         self._caller_id(entry.caller_id, entry.country, at)
+        self._sound(entry.music_on_hold, (*at, "music_on_hold"))
         for index, one in enumerate(entry.extension):
             self._caller_id(one.caller_id, entry.country, (*at, "extension", index))
         for index, line in enumerate(entry.trunk):
@@ -521,7 +533,12 @@ class _Review:
         trunks = {trunk.name for trunk in client.trunk}
         for index, number in enumerate(client.number):
             place = (*at, "number", index)
-            if number.destination not in targets:
+            if number.destination.startswith(ANNOUNCEMENT):
+                self._sound(number.destination.removeprefix(ANNOUNCEMENT), (*place, "destination"))
+                for cause in _onward(number):
+                    self._fault((*place, cause.value), f"{number.destination} takes every call, so none goes on",
+                                "Take it out, or name the extension or group that shall ring before.")
+            elif number.destination not in targets:
                 self._fault((*place, "destination"), f"there is no extension or group {number.destination}",
                             f"Known in {client.id!r}: {_listed(targets)}.")
             if number.trunk is not None and number.trunk not in trunks:
@@ -539,15 +556,10 @@ class _Review:
         numbers = [(one, (*at, "number", index)) for index, one in enumerate(client.number)]
         for one, place in (*inside.values(), *numbers):
             for cause, target in _onward(one).items():
-                if target.startswith("+"):
-                    self._leads_outside(client, one, target, (*place, cause.value))
-                elif target not in inside:
-                    self._unknown(client, inside, target, (*place, cause.value))
+                self._target(client, inside, one, target, (*place, cause.value))
         for number, place in numbers:
-            if number.hours is not None and number.hours.otherwise.startswith("+"):
-                self._leads_outside(client, number, number.hours.otherwise, (*place, "hours", "otherwise"))
-            elif number.hours is not None and number.hours.otherwise not in inside:
-                self._unknown(client, inside, number.hours.otherwise, (*place, "hours", "otherwise"))
+            if number.hours is not None:
+                self._target(client, inside, number, number.hours.otherwise, (*place, "hours", "otherwise"))
         ways = {number: _onward(one) for number, (one, _) in inside.items()}
         for begin, cause, way in circles(ways):
             self._fault((*inside[begin][1], cause.value), f"calls would go in a circle: {', '.join(way)}",
@@ -558,9 +570,20 @@ class _Review:
                     self._fault((*place, cause.value), f"from {target} calls would come back to {number.destination}",
                                 "Have one of the two lead to somebody else.")
 
-    def _unknown(self, client: ClientEntry, inside: Iterable[str], target: str, at: Location) -> None:
-        self._fault(at, f"there is no extension or group {target}",
-                    f"Known in {client.id!r}: {_listed(set(inside))}; outside numbers begin with +.")
+    def _target(self, client: ClientEntry, inside: Iterable[str], whose: ExtensionEntry | GroupEntry | NumberEntry,
+                target: str, at: Location) -> None:
+        if target.startswith("+"):
+            self._leads_outside(client, whose, target, at)
+        elif target.startswith(ANNOUNCEMENT):
+            self._sound(target.removeprefix(ANNOUNCEMENT), at)
+        elif target not in inside:
+            self._fault(at, f"there is no extension or group {target}",
+                        f"Known in {client.id!r}: {_listed(set(inside))}; outside numbers begin with +.")
+
+    def _sound(self, name: str, at: Location) -> None:
+        if name and name not in self.sounds:
+            self._fault(at, f"there is no sound {name!r}", f"Known are {_listed(set(self.sounds))}; "
+                        "a WAV file in the directory `media.sounds` of smartswitch.toml adds one.")
 
     def _leads_outside(
         self, client: ClientEntry, whose: ExtensionEntry | GroupEntry | NumberEntry, target: str, at: Location

@@ -54,6 +54,7 @@ class EndReason(Enum):
     MEDIA_TIMEOUT = "media timeout"
     TRANSPORT_FAILED = "transport failed"
     PROTOCOL_ERROR = "protocol error"
+    ANNOUNCED = "announced"          # the caller heard an announcement to its end, and we hung up
     TRANSFERRED = "transferred"      # its two parties went on in another call
     SHUTDOWN = "shutdown"
     RESTARTED = "restarted"            # the switch died while the call was up; its next start closed the call

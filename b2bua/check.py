@@ -14,6 +14,7 @@ from pathlib import Path
 
 from b2bua.config import Settings, load
 from b2bua.faults import ConfigurationFaults, Fault, Location, dotted, in_order
+from b2bua.media import sounds
 from b2bua.net.certificates import expiry, faults_of, utc_now
 from b2bua.store.engine import StoreUnavailable, sqlite_file, without_password
 from b2bua.store.migrate import UnusableDatabase, pending
@@ -63,6 +64,7 @@ def _machine_faults(settings: Settings, ports: bool) -> Iterator[Finding]:
         yield from _port_faults(settings)
     yield from _certificate_faults(settings)
     yield from _media_faults(settings)
+    yield from _sound_faults(settings)
     yield from _database_faults(settings)
 
 
@@ -153,6 +155,12 @@ def _media_faults(settings: Settings) -> Iterator[Finding]:
             yield ("sip", "listen", index, "port"), \
                 f"port {listener.port} is among the RTP ports ({media.port_min} to {media.port_max})", \
                 "Move the one or the other (media.port_min, media.port_max)."
+
+
+def _sound_faults(settings: Settings) -> Iterator[Finding]:
+    if settings.media.sounds is not None and settings.media.plane == "embedded":
+        for bad in sounds.load(settings.media.sounds).bad:
+            yield ("media", "sounds"), f"{bad.path}: {bad.problem}", bad.remedy
 
 
 def _database_faults(settings: Settings) -> Iterator[Finding]:

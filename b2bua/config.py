@@ -180,6 +180,8 @@ class MediaSettings(Section):
     advertise: str | None = Field(default=None, description="address in the SDP, when behind NAT or `host` is 0.0.0.0")
     port_min: int = Field(default=16384, ge=1024, le=65535, description="first RTP port")
     port_max: int = Field(default=32767, ge=1024, le=65535, description="last RTP port; a call takes 4")
+    sounds: Path | None = Field(default=None,
+        description="directory of WAV files that announcements and music on hold may name, beside the built-in sounds")
     rtp_timeout: float = Field(default=60.0, ge=1, le=86400,
         description="end a call after so many seconds without RTP")
     hold_timeout: float = Field(default=300.0, ge=1, le=86400, description="the same while on hold")

@@ -35,7 +35,7 @@ class Extension:
     hide_caller_id: bool = False             # outgoing calls withhold it (RFC 3323)
     ring_seconds: int = 30                   # called from inside, or when a call has come on to it
     forward_always: str | None = None        # where its calls go instead
-    on_no_answer: str | None = None          # extension, group or +number where a call goes on
+    on_no_answer: str | None = None          # extension, group, +number or announcement where a call goes on
     on_busy: str | None = None
     on_unregistered: str | None = None
     max_calls: int = 10                      # at once, that its phones have made
@@ -85,6 +85,9 @@ class Trunk:
 OWN_RULES = ("number_format", "caller_format", "identity", "from_shows", "trusts")
 
 
+ANNOUNCEMENT = "announcement:"              # begins a destination that is no phone: the sound of that name is played
+
+
 class Cause(Enum):
     """Why a call goes on from a destination; the value is its setting."""
 
@@ -112,7 +115,7 @@ class Group:
     strategy: Strategy = Strategy.TOGETHER
     member_seconds: int = 15                 # how long each rings, unless they ring together
     ring_seconds: int = 30                   # together; called from inside, or when a call has come on to it
-    on_no_answer: str | None = None          # extension, group or +number where a call goes on
+    on_no_answer: str | None = None          # extension, group, +number or announcement where a call goes on
     on_busy: str | None = None
     on_unregistered: str | None = None
 
@@ -127,7 +130,7 @@ class Hours:
 
     time_zone: str                           # "Europe/Moscow"
     open: tuple[str, ...]                    # "mon-fri 09:00-18:00"
-    otherwise: str                           # extension, group or +number
+    otherwise: str                           # extension, group, +number or announcement
     holidays: tuple[str, ...] = ()           # "2026-05-11", or "01-01" for each year
 
 
@@ -137,7 +140,7 @@ class Number:
 
     client: ClientId
     number: str                              # E.164 with +, or whatever the trunk sends when it is no such number
-    destination: str                         # extension or group number
+    destination: str                         # extension or group number, or announcement
     trunk: str | None = None                 # only from this trunk
     ring_seconds: int = 30
     on_no_answer: str | None = None          # these stand before the destination's own
@@ -190,6 +193,7 @@ class Client:
     forward_outside: bool = False            # extensions may send their calls on to outside numbers: a risk of fraud
     outgoing_per_hour: int = 600             # of all extensions together, and of what numbers and groups send outside
     limits: tuple[PrefixLimit, ...] = ()     # the longest prefix counts
+    music_on_hold: str = ""                  # the sound that who is put on hold hears; "": what the holding phone sends
 
 
 @dataclass(frozen=True)

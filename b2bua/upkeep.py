@@ -23,6 +23,7 @@ from b2bua.ua.registrar import Registrar, StoredBinding
 BINDINGS_SAVED_EVERY = 5.0                 # seconds; so many seconds of registrations a crash may forget
 OLD_RECORDINGS_EVERY = 3600.0              # seconds between two looks for recordings past their time
 CERTIFICATES_LOOKED_AT_EVERY = 10.0        # seconds
+SOUNDS_LOOKED_AT_EVERY = 10.0              # seconds
 RELOAD_AGAIN = 5.0                         # seconds, when the database did not answer
 
 log = structlog.get_logger(__name__)
@@ -71,6 +72,16 @@ async def keep_certificates(identities: Sequence[ServerIdentity]) -> None:
                 await asyncio.to_thread(identity.refresh, utc_now())
             except Exception:              # the boundary of a file that somebody puts there: it must end no call
                 log.exception("TLS certificate not looked at", remedy="the old one is shown on: put a good one there")
+
+
+async def keep_sounds(look: Callable[[], Awaitable[None]]) -> None:
+    """Sound files that are new, or others, are taken without a restart; `look` looks, off the loop."""
+    while True:
+        await asyncio.sleep(SOUNDS_LOOKED_AT_EVERY)
+        try:
+            await look()
+        except Exception:                  # the boundary of a file that somebody puts there: it must end no call
+            log.exception("sounds not looked at", remedy="those that there were are played on")
 
 
 async def save_bindings(store: Store, bindings: Sequence[StoredBinding]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -31,6 +32,11 @@ PASSED_ON = frozenset({"INFO", "MESSAGE"})
 
 class MediaLost(Exception):
     """No RTP for too long, or the relay is gone."""
+
+
+def media_lost(inbox: Inbox, _: asyncio.Future[None]) -> None:
+    """Of a media session's `lost`: whoever waits for the call's events is told."""
+    inbox.fail(MediaLost())
 
 
 @dataclass(eq=False, slots=True)

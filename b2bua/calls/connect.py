@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from b2bua.calls.announcement import announce
 from b2bua.calls.bridge import End, MediaLost, Talk, join
 from b2bua.calls.call import CallEnd, CallInProgress
 from b2bua.calls.identity import hides
 from b2bua.calls.invitation import Invitation, shown
-from b2bua.calls.outcomes import AnsweredBy, Unanswered, ended_by
+from b2bua.calls.outcomes import Announced, AnsweredBy, Unanswered, ended_by
 from b2bua.calls.ring import Caller, ring
 from b2bua.calls.transfer import converse
 from b2bua.cdr import Disposition, EndedBy, EndReason
@@ -46,15 +47,21 @@ async def connect(
         withheld = hides(caller.invite) or (phone is not None and phone.hide_caller_id)
         invitation = Invitation(call, caller.inbox, offer, shown(call, phone), withheld)
         match await ring(pbx, plan, invitation, Caller(caller, call, media)):
-            case Unanswered(disposition=disposition, reason=reason, status=status):
-                ours = status == 480 or reason is EndReason.LIMIT_REACHED
-                call.over(disposition, CallEnd(EndedBy.SWITCH if ours else EndedBy.CALLEE, reason, status))
-                caller.reject(status)
+            case Unanswered() as unanswered:
+                _nobody_talks(caller, call, unanswered)
+            case Announced(sound=sound, instead_of=unanswered):
+                if (why := media.cannot_play(sound, Side.CALLER)) is not None:
+                    call.note(f"{sound} cannot be played: {why}")
+                    _nobody_talks(caller, call, unanswered)
+                    return
+                set_up.release()
+                await announce(pbx, call, caller, media, sound, unanswered.disposition)
             case AnsweredBy(leg=callee, extension=extension, sdp=sdp):
                 async with callee, while_up(callee) as answering:
                     one = End(caller, Side.CALLER, phone, await join(caller, callee, sdp, media))
                     call.answered(extension)
                     pbx.answered(call, media, caller, callee)
+                    media.music_on_hold(pbx.music_on_hold(call))
                     set_up.release()
                     answering.release()
                     await converse(pbx, Talk(call, media, caller.inbox, one, End(callee, Side.CALLEE, extension, sdp)))
@@ -62,6 +69,13 @@ async def connect(
         refuse(caller, call, refused.status, EndReason.NO_COMMON_CODEC, str(refused))
     finally:
         call.hung_up()
+
+
+def _nobody_talks(caller: IncomingLeg, call: CallInProgress, unanswered: Unanswered) -> None:
+    status, reason = unanswered.status, unanswered.reason
+    ours = status == 480 or reason is EndReason.LIMIT_REACHED
+    call.over(unanswered.disposition, CallEnd(EndedBy.SWITCH if ours else EndedBy.CALLEE, reason, status))
+    caller.reject(status)
 
 
 def refuse(caller: IncomingLeg, call: CallInProgress, status: int, reason: EndReason, why: str) -> None:

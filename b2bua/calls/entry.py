@@ -92,6 +92,7 @@ class Meanwhile:
                 leg.refuse_offer(request, 491)
             case Ended() if leg is self._leaving.leg:
                 self._talk.let_go_of(self._talk.other(self._leaving))
+                self._talk.media.left(self._leaving.side)
             case _:
                 self._talk.pass_on(leg, event)
 

@@ -8,7 +8,7 @@ from b2bua import numbers
 from b2bua.cdr import ClientId, Direction, EndReason
 from b2bua.control import Explanation, PlannedStep
 from b2bua.directory import Number
-from b2bua.routing.dialplan import DialTrunk, NoRoute, Plan, RingExtensions, Step
+from b2bua.routing.dialplan import Announce, DialTrunk, NoRoute, Plan, RingExtensions, Step
 
 if TYPE_CHECKING:
     from b2bua.calls.switchboard import Switchboard
@@ -64,5 +64,7 @@ def _does(step: Step) -> str:
         case RingExtensions(extensions=extensions, seconds=seconds):
             together = " together" if len(extensions) > 1 else ""
             return f"rings {', '.join(one.number for one in extensions)}{together} for {seconds:g} s"
+        case Announce(sound=sound):
+            return f"answers and plays {sound}"
         case DialTrunk(trunk=trunk, number=number, caller_id=caller_id):
             return f"calls {number} through {trunk.name}, showing {caller_id}"

@@ -56,6 +56,15 @@ class Unanswered:
 
 RingResult = AnsweredBy | Unanswered
 
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """Nobody answers, and the caller shall hear this sound. `instead_of` is what the caller would be told else."""
+
+    sound: str
+    instead_of: Unanswered
+
+
 _BY_STATUS = {
     404: (Disposition.UNREACHABLE, EndReason.REJECTED),
     408: (Disposition.UNREACHABLE, EndReason.NO_RESPONSE),

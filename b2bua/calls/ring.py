@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from b2bua.calls.call import CallInProgress
 from b2bua.calls.invitation import Invitation
 from b2bua.calls.outcomes import (
+    Announced,
     AnsweredBy,
     Elsewhere,
     Moved,
@@ -28,7 +29,7 @@ from b2bua.calls.tolls import is_emergency
 from b2bua.cdr import Direction, EndReason
 from b2bua.directory import Cause, Extension
 from b2bua.media.plane import MediaSession, SdpRefused, Side
-from b2bua.routing.dialplan import DialTrunk, NoRoute, Plan, RingExtensions
+from b2bua.routing.dialplan import Announce, DialTrunk, NoRoute, Plan, RingExtensions
 from b2bua.sip.effects import Answered, Effect, Ended, Flow, Provisional, Rejected
 from b2bua.sip.grammar import ParseError
 from b2bua.sip.message import Response
@@ -90,10 +91,11 @@ class Caller:
             leg.put_off(event)
 
 
-async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Waiting) -> RingResult:
+async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Waiting) -> RingResult | Announced:
     """Each step in turn; the best failure of the last destination when nobody answered."""
     call = invitation.call
     failures: list[Unanswered] = []
+    before: list[Unanswered] = []          # of the destination from which the call has come here
     next_ = 0
     came_by: Cause | None = None
     passed: set[str] = set()               # numbers outside that the limits have let through
@@ -102,6 +104,9 @@ async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Wa
             continue
         call.note(step.why)
         match step:
+            case Announce(sound=sound):
+                pbx.tolls.nothing_came_of(call.id, passed)
+                return Announced(sound, best_of(failures or before))
             case RingExtensions():
                 result = await _Round(pbx, invitation, waiting, step.seconds).run(pbx.dialler.phones(step, invitation))
             case DialTrunk():
@@ -114,9 +119,10 @@ async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Wa
         if isinstance(result, AnsweredBy):
             return replace(result, way=step) if isinstance(step, DialTrunk) else result
         if result.moved is not None and (moved := _moved(pbx, call, result.moved)) is not None:
-            result = await ring(pbx, moved, invitation, waiting)
-            if isinstance(result, AnsweredBy):
-                return result
+            there = await ring(pbx, moved, invitation, waiting)
+            if not isinstance(there, Unanswered):
+                return there
+            result = there
         failures.append(result)
         call.note(f"{result.disposition.value} ({result.status})")
         if isinstance(step, DialTrunk) and result.elsewhere is Elsewhere.NO:
@@ -128,7 +134,7 @@ async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Wa
             if onward is None or onward.to is None:
                 break
             next_, came_by = onward.to, onward.cause
-            failures.clear()
+            before, failures = failures, []
     pbx.tolls.nothing_came_of(call.id, passed)
     return best_of(failures)
 

@@ -518,6 +518,16 @@ class Switchboard:
             self._recordings.begin(call, media)
         self._standing.up(call, *legs)
 
+    def announcing(self, call: CallInProgress, caller: Leg) -> None:
+        """Nobody talks, so that nothing is recorded; but its leg must not outlive us."""
+        log.info("announcing", call=call.id)
+        self._standing.up(call, caller)
+
+    def music_on_hold(self, call: CallInProgress) -> str:
+        """What who is put on hold hears in this call."""
+        client = self.directory.client.get(call.client)
+        return client.music_on_hold if client is not None else ""
+
     # -- control.Control
 
     def live_calls(self) -> Sequence[LiveCall]:

@@ -5,16 +5,15 @@ Who is wanted is decided here, as if the transferor had dialled or hung up; how 
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from b2bua.calls.bridge import End, MediaLost, Referred, Talk, bridge
+from b2bua.calls.bridge import End, Referred, Talk, bridge, media_lost
 from b2bua.calls.call import CallEnd, CallInProgress
 from b2bua.calls.entry import Entry, Joins, Meanwhile, Newcomer, introduction, see_off
 from b2bua.calls.invitation import Invitation, shown
-from b2bua.calls.outcomes import AnsweredBy, Unanswered, ended_by
+from b2bua.calls.outcomes import Announced, AnsweredBy, Unanswered, ended_by
 from b2bua.calls.referral import Order, Referral
 from b2bua.calls.ring import ring
 from b2bua.cdr import Direction, Disposition, EndedBy, EndReason
@@ -41,7 +40,7 @@ class Named:
 
 async def converse(pbx: Switchboard, talk: Talk) -> None:
     """Until one of the two leaves. A transfer changes who the two are, and the call goes on."""
-    talk.media.lost.add_done_callback(partial(_media_lost, talk.inbox))
+    talk.media.lost.add_done_callback(partial(media_lost, talk.inbox))
     try:
         with pbx.talking(talk):
             while True:
@@ -169,6 +168,8 @@ async def _ring(
         match await ring(pbx, plan, invitation, Meanwhile(talk, by, referral)):
             case Unanswered(status=status):
                 pass
+            case Announced(sound=sound, instead_of=Unanswered(status=status)):
+                call.note(f"nobody is transferred to an announcement ({sound})")
             case AnsweredBy(leg=leg, extension=extension, sdp=sdp, wants_answer=wants_answer, way=outside):
                 newcomer = Newcomer(leg, extension, sdp, agreed=not wants_answer)
                 status = await Entry(pbx, talk, by, newcomer, referral).run()
@@ -251,7 +252,3 @@ def may_replace(named: Named | int, extension: Extension, replaces: Replaces) ->
 def _same(one: Extension | None, other: Extension) -> bool:
     """The directory may have been loaded anew since."""
     return one is not None and (one.client, one.number) == (other.client, other.number)
-
-
-def _media_lost(inbox: Inbox, _: asyncio.Future[None]) -> None:
-    inbox.fail(MediaLost())

@@ -9,6 +9,7 @@ from typing import cast
 
 import numpy as np
 
+from b2bua.media.g711 import a_law
 from b2bua.recording.formats import Samples, decoder_of
 from b2bua.sip.effects import Address
 
@@ -26,16 +27,6 @@ def tone(hz: int, seconds: float = 1.0) -> Samples:
     """A sine of half the full scale; whole seconds of a whole number of Hz join without a click."""
     t = np.arange(round(RATE * seconds)) / RATE
     return np.asarray(np.sin(2 * np.pi * hz * t) * 16000, dtype=np.int16)
-
-
-def encode_pcma(samples: Samples) -> bytes:
-    """G.711 A-law, by searching the decoder's own table for the nearest value."""
-    levels = decode_pcma(bytes(range(256))).astype(np.int32)
-    order = np.argsort(levels, kind="stable")
-    sorted_levels = levels[order]
-    at = np.clip(np.searchsorted(sorted_levels, samples.astype(np.int32)), 1, 255)
-    lower_is_nearer = samples - sorted_levels[at - 1] < sorted_levels[at] - samples
-    return np.asarray(order[at - lower_is_nearer], dtype=np.uint8).tobytes()
 
 
 def dominant_hz(samples: Samples) -> int:
@@ -113,7 +104,7 @@ class RtpVoice(asyncio.DatagramProtocol):
 
 
 def _frames_of(hz: int) -> Iterator[bytes]:
-    second = encode_pcma(tone(hz))
+    second = a_law(tone(hz))
     while True:
         for start in range(0, len(second), FRAME):
             yield second[start : start + FRAME]

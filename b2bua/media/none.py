@@ -8,7 +8,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
 
-from b2bua.media.plane import MediaReport, MediaSession, Side
+from b2bua.media.plane import MediaReport, MediaSession, SdpRefused, Side
+
+NOT_ANCHORED = "media is not anchored here"
 
 log = structlog.get_logger(__name__)
 
@@ -43,8 +45,32 @@ class _PassThrough:
     def answer(self, sdp: bytes, sender: Side) -> bytes:
         return sdp
 
+    def own_offer(self, to: Side) -> bytes:
+        raise SdpRefused(NOT_ANCHORED)
+
+    def own_answer(self, to: Side) -> bytes:
+        raise SdpRefused(NOT_ANCHORED)
+
+    def cannot_play(self, sound: str, to: Side) -> str | None:
+        return NOT_ANCHORED
+
+    def play(self, sound: str, to: Side, *, repeat: bool = False) -> asyncio.Future[str | None]:
+        refused: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        refused.set_result(NOT_ANCHORED)
+        return refused
+
+    def stop(self, to: Side) -> None:
+        """Nothing is ever played."""
+
+    def music_on_hold(self, sound: str) -> None:
+        if sound:
+            log.warning("no music on hold", call=self._call, why=NOT_ANCHORED)
+
+    def left(self, side: Side) -> None:
+        """The other one hears nothing."""
+
     def record(self, recording: str) -> None:
-        log.error("cannot record", call=self._call, why="media is not anchored here")
+        log.error("cannot record", call=self._call, why=NOT_ANCHORED)
 
     @property
     def lost(self) -> asyncio.Future[None]:

@@ -69,6 +69,35 @@ class MediaSession(Protocol):
         branch) -> the answer for the other side. Media flows from now on. Raises SdpRefused."""
         ...
 
+    def own_offer(self, to: Side) -> bytes:
+        """An offer to that side when nobody else is there, to play something to it; `answer` takes what it says."""
+        ...
+
+    def own_answer(self, to: Side) -> bytes:
+        """The answer to that side's last offer when nobody else is there. Raises SdpRefused."""
+        ...
+
+    def cannot_play(self, sound: str, to: Side) -> str | None:
+        """Why that side could not hear this sound now, in one sentence."""
+        ...
+
+    def play(self, sound: str, to: Side, *, repeat: bool = False) -> asyncio.Future[str | None]:
+        """Play it to that side, instead of whatever it hears now: the two sides do not hear each other meanwhile. Done
+        with None when it was played to its end, or with a sentence why it was not."""
+        ...
+
+    def stop(self, to: Side) -> None:
+        """What is played to that side by `play` ends; nothing, when nothing is."""
+        ...
+
+    def music_on_hold(self, sound: str) -> None:
+        """From now on who is put on hold by the other side hears this sound; "": whatever that side sends."""
+        ...
+
+    def left(self, side: Side) -> None:
+        """Who was there has gone, and another may come: until the next answer it is as if it held the other side."""
+        ...
+
     def record(self, recording: str) -> None:
         """Record from now on under this id."""
         ...

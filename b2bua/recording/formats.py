@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 import lameenc
 import numpy as np
-import numpy.typing as npt
 
-RATE = 8000
+from b2bua.media.g711 import A_LAW, MU_LAW
+from b2bua.media.g711 import RATE as RATE
+from b2bua.media.g711 import Samples as Samples
+
 BIT_RATES = (16, 24, 32, 40, 48, 56, 64)            # kbit/s: those of MPEG-2.5 layer III that are fit for speech
 _QUALITY = 7                                        # LAME's 0 (best) to 9 (fastest)
 _HEADER = 12
 
-Samples = npt.NDArray[np.int16]
 Decoder = Callable[[bytes], Samples]
 
 
@@ -44,30 +45,14 @@ def decoder_of(codec: str) -> Decoder | None:
     """How to read that encoding ("PCMA/8000"); None when it cannot be recorded."""
     match codec.upper():
         case "PCMU/8000":
-            return _table_decoder(_MU_LAW)
+            return _table_decoder(MU_LAW)
         case "PCMA/8000":
-            return _table_decoder(_A_LAW)
+            return _table_decoder(A_LAW)
     return None
 
 
 def _table_decoder(table: Samples) -> Decoder:
     return lambda payload: table[np.frombuffer(payload, np.uint8)]
-
-
-def _mu_law_table() -> Samples:
-    code = ~np.arange(256, dtype=np.int32) & 0xFF
-    magnitude = ((((code & 0x0F) << 3) + 0x84) << (code >> 4 & 7)) - 0x84
-    return np.where(code & 0x80, -magnitude, magnitude).astype(np.int16)
-
-
-def _a_law_table() -> Samples:
-    code = np.arange(256, dtype=np.int32) ^ 0x55
-    exponent, mantissa = code >> 4 & 7, (code & 0x0F) << 4
-    magnitude = np.where(exponent == 0, mantissa + 8, (mantissa + 0x108) << np.maximum(exponent - 1, 0))
-    return np.where(code & 0x80, magnitude, -magnitude).astype(np.int16)
-
-
-_MU_LAW, _A_LAW = _mu_law_table(), _a_law_table()
 
 
 class Mp3:

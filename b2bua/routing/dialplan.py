@@ -10,7 +10,7 @@ from types import MappingProxyType
 from b2bua import numbers
 from b2bua.cdr import ClientId, EndReason
 from b2bua.crm.port import Contact
-from b2bua.directory import Cause, Client, Directory, Extension, Group, Number, Strategy, Trunk
+from b2bua.directory import ANNOUNCEMENT, Cause, Client, Directory, Extension, Group, Number, Strategy, Trunk
 from b2bua.numbers import NumberFormat
 from b2bua.routing.groups import Turns, in_order
 from b2bua.routing.hours import judge
@@ -59,7 +59,15 @@ class DialTrunk:
         return replace(self, diverted=replace(self.diverted, cause=cause)) if self.diverted is not None else self
 
 
-Step = RingExtensions | DialTrunk
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Nobody rings: the caller hears this sound, and the call is over."""
+
+    sound: str
+    why: str
+
+
+Step = RingExtensions | DialTrunk | Announce
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +272,8 @@ def _responsible(
 
 
 class _Inside:
-    """Extensions and groups: who rings at a destination, and where a call goes on from there, perhaps to the outside.
+    """Extensions and groups: who rings at a destination, and where a call goes on from there, perhaps to the outside or
+    to an announcement.
 
     `seconds` and `ways` are of the number that leads to `first`; they stand before its own. `number` is what the
     outside knows it by.
@@ -325,7 +334,7 @@ class _Inside:
             ring = self._ring(target, sent if target == begin else f"ringing {target}")
             if target == begin:
                 rung = [one.extensions for one in before]
-                ring = [step for step in ring if isinstance(step, DialTrunk) or step.extensions not in rung]
+                ring = [step for step in ring if not isinstance(step, RingExtensions) or step.extensions not in rung]
             begins[target] = len(steps) if target != begin else 0
             steps += ring
             ends[target] = len(steps) - 1
@@ -343,6 +352,8 @@ class _Inside:
         been: list[str] = []
         onward: str | None = target
         while onward is not None and onward not in been:
+            if _is_announcement(onward):
+                return onward, told
             if _is_outside(onward):
                 out = self._outside(onward)
                 return (None, [*told, out.why]) if isinstance(out, NoRoute) else (onward, told)
@@ -362,12 +373,16 @@ class _Inside:
         return [known[self._client, member] for member in members if (self._client, member) in known]
 
     def _ways(self, target: str) -> Mapping[Cause, str]:
+        if _is_announcement(target):
+            return {}                      # it takes every call
         here = (self._client, target)
         entry = self._directory.group.get(here) or self._directory.extension.get(here)
         own = entry.overflow if entry is not None else {}
         return {**own, **self._own_ways} if target == self._first else own
 
     def _ring(self, target: str, why: str) -> Sequence[Step]:
+        if _is_announcement(target):
+            return [Announce(target.removeprefix(ANNOUNCEMENT), why)]
         if _is_outside(target):
             ways = self._outside(target)
             always = _is_outside(self._first) or Cause.ALWAYS in self._ways(self._first)
@@ -419,6 +434,10 @@ def _diverted(steps: Sequence[Step], number: str, cause: Cause | None) -> tuple[
 
 def _is_outside(target: str) -> bool:
     return target.startswith("+")
+
+
+def _is_announcement(target: str) -> bool:
+    return target.startswith(ANNOUNCEMENT)
 
 
 def _diallable(dialled: str) -> bool:

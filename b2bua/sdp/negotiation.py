@@ -115,12 +115,13 @@ class Face:
         return head, tail
 
 
-def relay_offer(offer: SessionDescription, face: Face) -> Relayed:
-    """The offer as the other party shall see it. Raises NotAcceptable, SdpError."""
-    carried = _carried(offer)
+def relay_offer(offer: SessionDescription, face: Face, *, plays: bool = False) -> Relayed:
+    """The offer as the other party shall see it; `plays`: where the offerer sends nothing, we do. Raises NotAcceptable,
+    SdpError."""
+    carried = carried_audio(offer)
     stream = _stream(offer, carried)
     _require_voice(stream.codecs.values())
-    audio = _audio_lines(carried, stream.direction, carried.formats, face)
+    audio = _audio_lines(carried, _with_us(stream.direction) if plays else stream.direction, carried.formats, face)
     return Relayed(face.show(offer, [*offer.media], carried, audio), stream)
 
 
@@ -129,33 +130,42 @@ def introduction(description: SessionDescription, face: Face) -> bytes:
 
     Raises NotAcceptable, SdpError.
     """
-    carried = _carried(description)
+    carried = carried_audio(description)
     audio = _audio_lines(carried, Direction.SENDRECV, carried.formats, face)
     return face.show(description, [*description.media], carried, audio)
 
 
-def relay_answer(answer: SessionDescription, offer: SessionDescription, face: Face) -> Relayed:
-    """The answer as the offerer shall see it: its own `m=` lines, codecs of both. Raises NotAcceptable, SdpError."""
-    offered = _carried(offer)
+def relay_answer(answer: SessionDescription, offer: SessionDescription, face: Face, *, plays: bool = False) -> Relayed:
+    """The answer as the offerer shall see it: its own `m=` lines, codecs of both; `plays` as in the offer. Raises
+    NotAcceptable, SdpError."""
+    offered = carried_audio(offer)
     answered = _answered(answer, offer.media.index(offered))
     stream = _stream(answer, answered)
     common = _common(stream.codecs, offered.codecs())
     _require_voice(common.values())
     kept = tuple(text for text in answered.formats if int(text) in common)
     carried = Media("", "audio", answered.port, offered.protocol, kept)
-    audio = _audio_lines(answered, stream.direction, kept, face)
+    wanted = _stream(offer, offered).direction
+    shown = _with_us(stream.direction) if plays and wanted.receives else stream.direction
+    if wanted is Direction.INACTIVE:                    # whatever the other one says to our playing (RFC 3264 §6.1)
+        shown = Direction.INACTIVE
+    audio = _audio_lines(answered, shown, kept, face)
     lines = [carried if media is offered else media for media in offer.media]
     return Relayed(face.show(answer, lines, carried, audio), Stream(stream.endpoint, common, stream.direction))
 
 
 def speaks(one: bytes, other: bytes) -> bool:
     """Whether `one` has agreed to the voice codec that `other` prefers, and so will send first (RFC 3264 §6.1)."""
-    codecs = [media.codecs().values() for media in (_carried(parse(one)), _carried(parse(other)))]
+    codecs = [media.codecs().values() for media in (carried_audio(parse(one)), carried_audio(parse(other)))]
     ours, theirs = ([codec.upper() for codec in each if is_voice(codec)] for each in codecs)
     return theirs[0] in ours
 
 
-def _carried(description: SessionDescription) -> Media:
+def _with_us(direction: Direction) -> Direction:
+    return Direction.SENDONLY if direction is Direction.INACTIVE else direction
+
+
+def carried_audio(description: SessionDescription) -> Media:
     for media in description.media:
         if media.kind == "audio" and media.port and media.protocol == PLAIN:
             return media

@@ -45,6 +45,20 @@ class Direction(Enum):
     INACTIVE = "inactive"
 
     @property
+    def receives(self) -> bool:
+        return self in (Direction.SENDRECV, Direction.RECVONLY)
+
+    @property
+    def mirrored(self) -> Direction:
+        """What the other says who agrees to it (RFC 3264 §6.1)."""
+        match self:
+            case Direction.SENDONLY:
+                return Direction.RECVONLY
+            case Direction.RECVONLY:
+                return Direction.SENDONLY
+        return self
+
+    @property
     def without_receiving(self) -> Direction:
         return Direction.SENDONLY if self in (Direction.SENDRECV, Direction.SENDONLY) else Direction.INACTIVE
 

@@ -156,7 +156,8 @@ def _rows_of(directory: Directory) -> dict[Table, dict[Key, dict[str, Any]]]:
         clients: [{"id": client.id, "name": client.name, "max_calls": client.max_calls, "record": client.record,
                    "country": client.country, "caller_id": client.caller_id,
                    "forward_outside": client.forward_outside, "outgoing_per_hour": client.outgoing_per_hour,
-                   "limits": json.dumps([_fields(limit) for limit in client.limits])} for client in directory.clients],
+                   "limits": json.dumps([_fields(limit) for limit in client.limits]),
+                   "music_on_hold": client.music_on_hold} for client in directory.clients],
         crm_accounts: [{"client": client.id, **_fields(client.crm)} for client in directory.clients if client.crm],
         trunks: [_trunk_row(trunk) for trunk in directory.trunks],
         extensions: [{**_fields(extension), "ha1": json.dumps(dict(extension.ha1))}

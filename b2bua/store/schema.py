@@ -162,6 +162,7 @@ clients = Table(
     Column("forward_outside", Boolean(create_constraint=False), nullable=False),
     Column("outgoing_per_hour", Integer, nullable=False),
     Column("limits", Text, nullable=False),                # JSON list
+    Column("music_on_hold", Text, nullable=False),
 )
 
 crm_accounts = Table(

@@ -11,6 +11,7 @@ from b2bua.check import checked, notes
 from b2bua.config import Settings
 from b2bua.faults import ConfigurationFaults
 from tests.support.certificates import DAY, Authority
+from tests.support.tone import tone, write_wav
 
 FREE = """\
 [server]
@@ -146,3 +147,17 @@ def test_every_fault_of_certificates_is_named_with_its_line_and_remedy(tmp_path:
         assert found.startswith(f"line 4: sip.listen[1].{problem}")
         assert remedy in found
     assert len(faults(with_tls(tmp_path, tmp_path / "a", tmp_path / "b", good.key))) == 3
+
+
+def test_a_sound_that_cannot_be_played_is_named_with_what_to_do(tmp_path: Path) -> None:
+    folder = tmp_path / "sounds"
+    folder.mkdir()
+    write_wav(folder / "good.wav", tone(440, 0.1))
+    (folder / "bad.wav").write_bytes(b"ID3")
+    text = FREE.format(directory=tmp_path, udp=0, web=0)
+    path = written(tmp_path, text.replace("[media]", f'[media]\nsounds = "{folder}"'))
+    (fault,) = faults(path)
+    assert fault.startswith(f"line 6: media.sounds: {folder}/bad.wav: it is no WAV file of PCM: ")
+    assert "sox IN -r 8000 -c 1 -b 16" in fault
+    (folder / "bad.wav").unlink()
+    checked(path)

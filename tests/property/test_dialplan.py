@@ -14,7 +14,7 @@ from b2bua.apply_file import read_directory
 from b2bua.cdr import ClientId
 from b2bua.directory import Cause, Directory, Strategy
 from b2bua.faults import ConfigurationFaults
-from b2bua.routing.dialplan import DialTrunk, NoRoute, Plan, plan_inbound
+from b2bua.routing.dialplan import Announce, DialTrunk, NoRoute, Plan, plan_inbound
 from b2bua.routing.groups import Turns
 from b2bua.routing.trunk_choice import TrunkChoice
 
@@ -22,7 +22,8 @@ NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 ACME = ClientId("acme")
 EXTENSIONS, GROUPS = ("101", "102", "103", "104"), ("600", "601", "602")
 EVERYONE = EXTENSIONS + GROUPS
-TARGETS = st.none() | st.sampled_from((*EVERYONE, "+79160000001"))
+PLAYED = "announcement:busy"
+TARGETS = st.none() | st.sampled_from((*EVERYONE, "+79160000001", PLAYED))
 CHOICE = TrunkChoice(lambda trunk: True, Random(1))
 WAYS = st.fixed_dictionaries({cause.value: TARGETS for cause in Cause if cause is not Cause.ALWAYS})
 FORWARDS = st.fixed_dictionaries({cause.value: TARGETS for cause in Cause})
@@ -44,8 +45,9 @@ def files(draw: st.DrawFn) -> str:
         strategy = draw(st.sampled_from(Strategy)).value
         text += f'[[client.group]]\nnumber = "{number}"\nmembers = [{members}]\nstrategy = "{strategy}"\n'
         text += lines(draw(SPARSE))
-    destination = draw(st.sampled_from(EVERYONE))
-    text += f'[[client.number]]\nnumber = "+74951112233"\ndestination = "{destination}"\n' + lines(draw(WAYS))
+    destination = draw(st.sampled_from((*EVERYONE, PLAYED)))
+    text += f'[[client.number]]\nnumber = "+74951112233"\ndestination = "{destination}"\n'
+    text += lines(draw(WAYS)) if destination != PLAYED else ""
     otherwise = draw(TARGETS)
     if otherwise is not None:
         open_ = draw(st.sampled_from(["mon-fri 09:00-18:00", "sat 22:00-06:00"]))
@@ -85,7 +87,7 @@ def test_any_plan_ends_and_rings_somebody(
         assert plan.why
         return
     rings(plan, there)
-    assert len(plan.ends) <= len(EVERYONE) + 1                 # each destination once
+    assert len(plan.ends) <= len(EVERYONE) + 2                 # each destination once
     assert plan.ends[-1] == len(plan.steps) - 1
     for onward in plan.goes_on:
         assert onward.after in plan.ends
@@ -96,7 +98,11 @@ def test_any_plan_ends_and_rings_somebody(
 
 
 def rings(plan: Plan, there: set[str]) -> None:
-    for step in plan.steps:
+    for index, step in enumerate(plan.steps):
+        if isinstance(step, Announce):                         # and there it ends
+            assert index in plan.ends
+            assert all(onward.after != index for onward in plan.goes_on)
+            continue
         assert step.seconds > 0
         if isinstance(step, DialTrunk):
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -72,10 +73,23 @@ class Chance:
             call.hang_up()
 
 
+async def plays(office: Office) -> None:
+    """Music for who is on hold, and announcements where nobody is."""
+    was = office.books.directory
+    office.change(
+        clients=tuple(replace(one, music_on_hold="music") for one in was.clients),
+        groups=tuple(replace(one, on_busy="announcement:busy") for one in was.groups),
+        numbers=tuple(replace(one, on_busy="600", on_no_answer="announcement:unavailable") for one in was.numbers),
+    )
+    await office.pbx.settings_changed()
+
+
 @pytest.mark.parametrize("seed", range(60))
 async def test_whatever_happens(seed: int) -> None:
     bad = Conditions(jitter=0.01, loss=0.05, duplication=0.05, reordering=0.05) if seed % 2 else Conditions()
     async with open_office(seed=seed, conditions=bad, media=AnchoredPlane()) as office:
+        if seed % 3:
+            await plays(office)
         chance = Chance(office, [await office.phone(number) for number in ("101", "102", "103")], seed)
         for _ in range(STEPS):
             chance.step()

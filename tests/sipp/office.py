@@ -1,8 +1,9 @@
-"""What the daemon serves in these tests: one client, three trunks at one address, four phones, three numbers."""
+"""What the daemon serves in these tests: one client, three trunks at one address, four phones, four numbers."""
 
 DID = "+74951112233"                      # rings extension 101
 QUICK_DID = "+74951112244"                # the same, for two seconds only
 RPID_DID = "+74951112255"                 # the same, by the trunk that says who calls in Remote-Party-ID
+SHUT_DID = "+74951112266"                 # leads to an announcement, of a second
 PASSWORD = "correct-horse-battery"
 OTHER_PASSWORD = "wrong-horse-battery"
 
@@ -63,4 +64,8 @@ ring_seconds = 2
 number = "{RPID_DID}"
 destination = "101"
 trunk = "profile-rpid"
+
+[[client.number]]
+number = "{SHUT_DID}"
+destination = "announcement:silence"
 """

@@ -10,7 +10,7 @@ from zlib import crc32
 
 import pytest
 
-from tests.sipp.office import DID, OFFICE, OTHER_PASSWORD, PASSWORD, QUICK_DID, RPID_DID
+from tests.sipp.office import DID, OFFICE, OTHER_PASSWORD, PASSWORD, QUICK_DID, RPID_DID, SHUT_DID
 from tests.support import sipp
 from tests.support.daemon import Addresses, Daemon, running_daemon
 from tests.support.pings import answered_pings
@@ -97,6 +97,14 @@ async def test_a_call_to_a_number_that_nobody_has(ends: Ends) -> None:
     caller = unique_number("unknown")
     await ends.trunk("inbound_unknown_number_uac", caller=caller, called="+74950000000").run(ends.daemon.sip)
     assert outcome(ends.daemon.record(caller=caller)) == ("inbound", "unreachable", "switch", 404, None)
+
+
+async def test_a_call_to_an_announcement(ends: Ends) -> None:
+    caller = unique_number("announcement")
+    await ends.trunk("inbound_announcement_uac", caller=caller, called=SHUT_DID).run(ends.daemon.sip)
+    record = ends.daemon.record(caller=caller)
+    assert outcome(record) == ("inbound", "unreachable", "switch", 200, None)
+    assert (record["reason"], record["answered_at"], record["recording"]) == ("announced", None, None)
 
 
 async def test_a_call_from_outside_that_is_transferred(ends: Ends) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -9,8 +10,10 @@ from b2bua.media.plane import MediaSession
 from b2bua.media.relay import wire
 from b2bua.media.relay.anchored import AnchoredSession, OpenPorts
 from b2bua.media.relay.link import RelaySettings
+from b2bua.media.sounds import BUILT_IN
 
 SETTINGS = RelaySettings("10.0.0.1", "10.0.0.1")
+SOUND = 5.0                                # seconds that each sound takes
 
 
 class AnchoredPlane:
@@ -18,6 +21,7 @@ class AnchoredPlane:
         self.told: list[wire.Command] = []
         self._opened = 0
         self.in_use = 0                    # sessions that are open
+        self.sessions: list[AnchoredSession] = []
 
     @property
     def problem(self) -> str | None:
@@ -27,6 +31,23 @@ class AnchoredPlane:
         """Where the relay sends to, for caller and callee of a session."""
         latest = {one.side: one.host for one in self.told if isinstance(one, wire.Remote) and one.session == session}
         return latest[0], latest[1]
+
+    def heard(self, session: int = 1) -> dict[int, wire.Play]:
+        """What the relay plays now, by the side that hears it."""
+        playing: dict[int, wire.Play] = {}
+        silent: set[int] = set()
+        for one in self.told:
+            match one:
+                case wire.Play(number, side) if number == session:
+                    playing[side] = one
+                    silent.discard(side)
+                case wire.Tune(number, side, listens=listens) if number == session and side in playing:
+                    silent.discard(side) if listens else silent.add(side)
+                case wire.Stop(number, side) if number == session:
+                    del playing[side]
+                case wire.Close(number) if number == session:
+                    playing.clear()
+        return {side: play for side, play in playing.items() if side not in silent}
 
     def recorded(self) -> list[int]:
         """The sessions that are recorded."""
@@ -40,9 +61,18 @@ class AnchoredPlane:
         self._opened += 1
         self.in_use += 1
         port = 20_000 + 4 * self._opened
-        session = AnchoredSession(call, OpenPorts(self._opened, (port, port + 2)), SETTINGS, 1000, self.told.append)
+        loop = asyncio.get_running_loop()
+
+        def tell(command: wire.Command) -> None:
+            self.told.append(command)
+            if isinstance(command, wire.Play) and not command.repeat:
+                loop.call_later(SOUND, session.hear, wire.Played(command.session, command.side, command.number))
+
+        session = AnchoredSession(call, OpenPorts(self._opened, (port, port + 2)), SETTINGS, 1000, tell, BUILT_IN)
+        self.sessions.append(session)
         try:
             yield session
         finally:
             self.in_use -= 1
+            self.told.append(wire.Close(session.number))
             session.relay_is_gone()

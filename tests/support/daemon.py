@@ -41,6 +41,7 @@ listen = [
 host = "{host}"
 port_min = 20000
 port_max = 20999
+{sounds}
 
 [web]
 host = "{host}"
@@ -127,12 +128,15 @@ class Daemon:
 
 @contextmanager
 def running_daemon(
-    home: Path, addresses: Addresses, directory: str, tls: CertificateFiles | None = None, *, without_qop: bool = False
+    home: Path, addresses: Addresses, directory: str, tls: CertificateFiles | None = None, *, without_qop: bool = False,
+    sounds: Path | None = None,
 ) -> Iterator[Daemon]:
-    """Serve `directory` (what `smartswitch apply` reads) while the block lasts; then it must end well."""
+    """Serve `directory` (what `smartswitch apply` reads) while the block lasts; then it must end well. `sounds`: where
+    there are WAV files."""
     config, applied = home / "smartswitch.toml", home / "office.toml"
     config.write_text(CONFIG.format(
-        home=home, host=addresses.daemon, tls=_tls_listener(addresses, tls), without_qop=str(without_qop).lower()
+        home=home, host=addresses.daemon, tls=_tls_listener(addresses, tls), without_qop=str(without_qop).lower(),
+        sounds="" if sounds is None else f'sounds = "{sounds}"',
     ))   # fmt: skip
     applied.write_text(directory)
     subprocess.run([*COMMAND, "apply", "--config", str(config), str(applied)], check=True, timeout=60, cwd=ROOT)

@@ -47,6 +47,8 @@ from tests.support.network import Network, Sink
 _DIRECTION = re.compile(rb"(?m)^a=(sendrecv|sendonly|recvonly|inactive)\r?$")
 _MIRROR = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"}
 
+_ON_HOLD = {"sendrecv": "sendonly", "sendonly": "sendonly", "recvonly": "inactive", "inactive": "inactive"}
+
 
 @dataclass(frozen=True, slots=True)
 class Answers:
@@ -94,6 +96,7 @@ class PhoneCall:
     ended: Ended | None = None
     requests: list[Request] = field(default_factory=list)       # in the dialog: INFO, NOTIFY, ...
     responses: list[int] = field(default_factory=list)          # to what we asked in the dialog
+    holds: bool = False                   # does not want to hear the other end, whatever that offers
     answers_with: int = 200                                     # to a request in the dialog; 0: with nothing
     rang: asyncio.Event = field(default_factory=asyncio.Event)
     answered: asyncio.Event = field(default_factory=asyncio.Event)
@@ -207,7 +210,7 @@ class PhoneCall:
                     self.phone.do(self.session.refuse_offer(request, self.phone.refuses_offers, now))
                     return
                 self.sdp = offer or self.sdp
-                self.phone.do(self.session.accept_offer(request, self.phone.answer_to(offer), now))
+                self.phone.do(self.session.accept_offer(request, self.phone.answer_to(offer, holds=self.holds), now))
                 self.changed.set()
             case OfferAnswered(response=response):
                 self._take(response)
@@ -335,7 +338,8 @@ class Phone:
     # -- what it is told
 
     def call(
-        self, number: str, *, as_: str = "", shown: str | None = None, headers: Sequence[tuple[str, str]] = ()
+        self, number: str, *, as_: str = "", shown: str | None = None, headers: Sequence[tuple[str, str]] = (),
+        offer: bool = True,
     ) -> PhoneCall:
         """Dial; `as_` and `shown` are what From says, as a trunk says somebody else's number."""
         user, shown = as_ or self.user, self.name if shown is None else shown
@@ -344,7 +348,7 @@ class Phone:
             from_=NameAddr(self._uri(user, self.domain), shown),
             to=NameAddr(self._uri(number, self.domain)),
             contact_user=user,
-            body=self.sdp("sendrecv"),
+            body=self.sdp("sendrecv") if offer else b"",
             headers=tuple(headers),
         )
         session, effects = self.core.invite(outgoing, self._way(), self.now())
@@ -399,8 +403,9 @@ class Phone:
             f"{maps}a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\na={direction}\r\n"
         ).encode()
 
-    def answer_to(self, offer: bytes) -> bytes:
-        return self.sdp(_MIRROR[direction_of(offer)])
+    def answer_to(self, offer: bytes, *, holds: bool = False) -> bytes:
+        wanted = _MIRROR[direction_of(offer)]
+        return self.sdp(_ON_HOLD[wanted] if holds else wanted)
 
     # -- the plumbing
 

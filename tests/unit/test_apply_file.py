@@ -321,3 +321,37 @@ def test_a_trunk_by_tls_names_its_files(tmp_path: Path) -> None:
                for fault in faults(tmp_path, text.replace('certificate_key = "/our.key"', "")))
     assert len(faults(tmp_path, text.replace('"tls"', '"tcp"'))) == 3
     assert len(faults(tmp_path, text.replace('"/ca.pem"', '"ca.pem"'))) == 1         # from which directory?
+
+
+def test_any_destination_may_be_an_announcement_of_a_sound_that_is_there(tmp_path: Path) -> None:
+    text = GOOD.replace('destination = "600"', 'destination = "announcement:busy"')
+    text = text.replace('members =', 'on_busy = "announcement:closed"\nmembers =')
+    text = text.replace('name = "Acme"', 'name = "Acme"\nmusic_on_hold = "jazz"')
+    text = text.replace('crm_user = 77', 'crm_user = 77\nforward_always = "announcement:music"')
+    (tmp_path / "acme.toml").write_text(text)
+    right = read_directory(tmp_path / "acme.toml", "smartswitch", {"busy", "music", "closed", "jazz"}).directory
+    assert (right.numbers[0].destination, right.groups[0].on_busy) == ("announcement:busy", "announcement:closed")
+    assert right.extension[ACME, "101"].forward_always == "announcement:music"
+    assert right.clients[0].music_on_hold == "jazz"
+    known = ("Known are busy, congestion, music, ringback, silence, unavailable; "
+             "a WAV file in the directory `media.sounds` of smartswitch.toml adds one.")
+    assert faults(tmp_path, text) == [
+        f"line 4: client[0].music_on_hold: there is no sound 'jazz'. {known}",
+        f"line 24: client[0].group[0].on_busy: there is no sound 'closed'. {known}",
+    ]
+    hours = """\
+[client.number.hours]
+time_zone = "Europe/Moscow"
+open = ["mon-fri 09:00-18:00"]
+otherwise = "announcement:shut"
+"""
+    assert faults(tmp_path, GOOD + hours) == [
+        f"line 30: client[0].number[0].hours.otherwise: there is no sound 'shut'. {known}",
+    ]
+    useless = GOOD.replace('destination = "600"', 'destination = "announcement:busy"\non_busy = "600"')
+    assert faults(tmp_path, useless) == [
+        "line 26: client[0].number[0].on_busy: announcement:busy takes every call, so none goes on. "
+        "Take it out, or name the extension or group that shall ring before.",
+    ]
+    for wrong in ("announcement:", "announcement:a/b", "announcement:../x", "announcement:мы", "announce:busy"):
+        assert "destination" in faults(tmp_path, GOOD.replace('destination = "600"', f'destination = "{wrong}"'))[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import mmap
 import os
 import resource
 import select
@@ -13,6 +14,7 @@ import sys
 from pathlib import Path
 
 from b2bua.media.relay import wire
+from b2bua.media.relay.player import Players
 from b2bua.media.relay.ports import NoPortsLeft, PortPool
 from b2bua.media.relay.relay import Relay
 from b2bua.media.relay.tapes import Tapes
@@ -35,7 +37,8 @@ def main() -> int:
     except (OSError, NoPortsLeft) as error:
         control.send(wire.encode(wire.CannotStart(_sentence(error, options))))
         return 2
-    relay = Relay(control, pool, tapes, poll,
+    words = mmap.mmap(options["sounds"], 0, access=mmap.ACCESS_READ)      # of relay.sounds.SoundMemory
+    relay = Relay(control, pool, tapes, Players(words), poll,
                   rtp_timeout=options["rtp_timeout"], hold_timeout=options["hold_timeout"])
     # Nothing on the packet path makes rings of objects and Session.free() takes its own apart, so that reference counts
     # suffice: a collection would only hold up packets, the longer the more calls there are.

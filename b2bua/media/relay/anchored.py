@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import TypeVar, assert_never
 
@@ -13,8 +13,10 @@ from b2bua.media.plane import MediaReport, SdpRefused, Side, StreamReport
 from b2bua.media.raw import is_recording_id
 from b2bua.media.relay import wire
 from b2bua.media.relay.link import RelaySettings
+from b2bua.media.relay.plays import Plays, Tuning
 from b2bua.sdp.negotiation import Endpoint, Face, NotAcceptable, Stream, introduction, relay_answer, relay_offer
-from b2bua.sdp.session import SdpError, SessionDescription, parse
+from b2bua.sdp.own import G711, own_answer, own_offer
+from b2bua.sdp.session import Direction, SdpError, SessionDescription, parse
 
 CLOSE_PATIENCE = 5.0                    # for the report, and for the disk where the call was recorded
 
@@ -40,13 +42,23 @@ class _Known:
 
     offer: SessionDescription | None = None
     stream: Stream | None = None
+    agreed: Stream | None = None                    # the same as of the last offer that was answered
+    left: bool = False
+
+    @property
+    def receives(self) -> bool:
+        return self.agreed is None or self.agreed.direction.receives
+
+    @property
+    def holds(self) -> bool:
+        return self.left or not self.receives
 
 
 class AnchoredSession:
     """A MediaSession of the embedded relay."""
 
     def __init__(self, call: str, opened: OpenPorts, settings: RelaySettings, origin: int,
-                 send: Callable[[wire.Command], None]) -> None:
+                 send: Callable[[wire.Command], None], sounds: Container[str]) -> None:
         self.number = opened.number
         self._call = call
         self._send = send
@@ -55,6 +67,9 @@ class AnchoredSession:
         self._faces = {side: Face(settings.advertised, opened.ports[index], origin + index)
                        for side, index in _INDEX.items()}
         self._known = {side: _Known() for side in Side}
+        self._plays = Plays(opened.number, send, sounds)
+        self._music = ""
+        self._waiting: dict[Side, bool] = {}        # who hears music on hold, and whether it yields to the other side
         self._recording = False
         self._watched = False
         self._closing = False
@@ -64,7 +79,7 @@ class AnchoredSession:
 
     def offer(self, sdp: bytes, sender: Side) -> bytes:
         offer = _parsed(sdp)
-        relayed = _relayed(lambda: relay_offer(offer, self._faces[sender.other]))
+        relayed = _relayed(lambda: relay_offer(offer, self._faces[sender.other], plays=self._plays_for(sender)))
         self._known[sender].offer = offer
         self._describe(sender, relayed.stream)
         return relayed.body
@@ -78,9 +93,48 @@ class AnchoredSession:
         if offer is None:
             raise SdpRefused("an answer to no offer", 400)
         answer = _parsed(sdp)
-        relayed = _relayed(lambda: relay_answer(answer, offer, self._faces[sender.other]))
+        relayed = _relayed(lambda: relay_answer(answer, offer, self._faces[sender.other],
+                                                 plays=bool(self._music)))
         self._describe(sender, relayed.stream)
+        self._agreed()
         return relayed.body
+
+    def own_offer(self, to: Side) -> bytes:
+        self._known[to.other].offer = own_offer()
+        return relay_offer(own_offer(), self._faces[to]).body
+
+    def own_answer(self, to: Side) -> bytes:
+        offer = self._known[to].offer
+        if offer is None:
+            raise SdpRefused("an answer to no offer", 400)
+        relayed = _relayed(lambda: relay_answer(own_answer(offer), offer, self._faces[to]))
+        self._agreed()
+        return relayed.body
+
+    def cannot_play(self, sound: str, to: Side) -> str | None:
+        if self._plays.lack(sound):
+            return f"there is no sound {sound!r}"
+        known = self._known[to]
+        if known.offer is not None or known.stream is not None:
+            return None if self._tuning(to) is not None else "neither PCMA nor PCMU is agreed upon"
+        return None                     # it will be asked for an offer of G.711
+
+    def play(self, sound: str, to: Side, *, repeat: bool = False) -> asyncio.Future[str | None]:
+        self._waiting.pop(to, None)
+        return self._play(sound, to, repeat=repeat)
+
+    def stop(self, to: Side) -> None:
+        if to not in self._waiting:
+            self._plays.stop(_INDEX[to])
+            self._play_to_who_waits()
+
+    def music_on_hold(self, sound: str) -> None:
+        self._music = sound
+        self._play_to_who_waits()
+
+    def left(self, side: Side) -> None:
+        self._known[side].left = True
+        self._play_to_who_waits()
 
     def record(self, recording: str) -> None:
         if not is_recording_id(recording):
@@ -106,12 +160,14 @@ class AnchoredSession:
         log.warning("no report from the media relay", call=self._call, waited=CLOSE_PATIENCE)
         return MediaReport(recorded=self._recording)
 
-    def hear(self, event: wire.Silent | wire.RecordingStopped | wire.Closed) -> None:
+    def hear(self, event: wire.Silent | wire.Played | wire.RecordingStopped | wire.Closed) -> None:
         """What the relay tells of this session."""
         match event:
             case wire.Silent():
                 log.info("no RTP for too long", call=self._call)
                 _settle(self._lost, None)
+            case wire.Played(_, side, number):
+                self._plays.played(side, number)
             case wire.RecordingStopped(_, recording, why):
                 log.error("recording stopped", call=self._call, recording=recording, why=why, remedy=_REMEDY)
             case wire.Closed(_, caller, callee, recorded):
@@ -120,6 +176,7 @@ class AnchoredSession:
                 assert_never(event)
 
     def relay_is_gone(self) -> None:
+        self._plays.end("the media relay is gone")
         _settle(self._lost, None)
         _settle(self._report, MediaReport(recorded=self._recording))
 
@@ -132,6 +189,58 @@ class AnchoredSession:
         self._send(wire.Remote(
             self.number, _INDEX[side], endpoint.host, endpoint.port, endpoint.rtcp_host, endpoint.rtcp_port,
             {str(number): codec for number, codec in stream.codecs.items()}, stream.on_hold))
+
+    # -- what is played
+
+    def _plays_for(self, sender: Side) -> bool:
+        """Whether the other side would hear music, should this one stop sending; not while it holds by itself."""
+        return bool(self._music) and not self._known[sender.other].holds
+
+    def _agreed(self) -> None:
+        """Offer and answer are complete."""
+        for known in self._known.values():
+            known.left = False
+            known.agreed = known.stream
+        for side in Side:
+            self._plays.tune(_INDEX[side], self._tuning(side), self._known[side].receives)
+        self._play_to_who_waits()
+
+    def _play_to_who_waits(self) -> None:
+        """Music for whoever is on hold and listens; nobody's when both hold (RFC 3264 §8.4)."""
+        for side in Side:
+            holder = self._known[side.other]
+            waits = bool(self._music) and holder.holds and not self._known[side].holds
+            if not waits:
+                if self._waiting.pop(side, None) is not None:
+                    self._plays.stop(_INDEX[side])
+                continue
+            # A phone that holds by sendonly may have music of its own: that goes first. Whoever says that it sends
+            # nothing, or has no address, is not heard.
+            stream = holder.agreed
+            yields = not holder.left and stream is not None and stream.endpoint is not None \
+                and stream.direction is Direction.SENDONLY
+            busy = self._plays.busy(_INDEX[side])
+            if not busy or (side in self._waiting and self._waiting[side] is not yields):
+                self._waiting[side] = yields
+                self._play(self._music, side, repeat=True, yields=yields)
+
+    def _play(self, sound: str, to: Side, *, repeat: bool, yields: bool = False) -> asyncio.Future[str | None]:
+        why = self.cannot_play(sound, to)
+        if why is not None:
+            log.warning("sound not played", call=self._call, sound=sound, to=to.value, why=why)
+        return self._plays.play(_INDEX[to], sound, why or self._tuning(to), repeat=repeat, yields=yields,
+                                listens=self._known[to].receives)
+
+    def _tuning(self, side: Side) -> Tuning | None:
+        """How that side can be played to: the first of its G.711 payload types that the other side has as well."""
+        here, there = self._known[side].agreed or self._known[side].stream, self._known[side.other].agreed
+        if here is None:
+            return None
+        common = None if there is None else {codec.upper() for codec in there.codecs.values()}
+        for number, codec in here.codecs.items():
+            if codec.upper() in G711 and (common is None or codec.upper() in common):
+                return Tuning(number, codec.upper() == "PCMU/8000")
+        return None
 
     def _reachable(self, endpoint: Endpoint | None) -> Endpoint:
         """Only what our sockets can send to, and never our own ports: a packet would go round for ever."""

@@ -29,6 +29,7 @@ class RelaySettings:
     first_port: int = 20000
     last_port: int = 29999
     recordings: Path | None = None
+    sounds: Path | None = None          # a directory of WAV files
     rtp_timeout: float = 60.0
     hold_timeout: float = 300.0
     spare: int = 32                     # sessions whose ports are open before anybody asks
@@ -48,22 +49,22 @@ class RelayLink:
     def pid(self) -> int | None:
         return self._process.pid if self._process is not None else None
 
-    async def open(self, settings: RelaySettings) -> wire.Ready:
-        """Raises MediaError with the one sentence that the relay has to say."""
+    async def open(self, settings: RelaySettings, sounds: int) -> wire.Ready:
+        """`sounds`: the memory that it plays from. Raises MediaError with the one sentence that the relay says."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         self._socket = ours
         options = {
             "control": theirs.fileno(), "bind": settings.bind, "first_port": settings.first_port,
             "last_port": settings.last_port, "rtp_timeout": settings.rtp_timeout,
-            "hold_timeout": settings.hold_timeout, "realtime": settings.realtime,
+            "hold_timeout": settings.hold_timeout, "realtime": settings.realtime, "sounds": sounds,
             "recordings": None if settings.recordings is None else str(settings.recordings),
         }  # fmt: skip
         try:
             with theirs:
                 self._process = await asyncio.create_subprocess_exec(
                     sys.executable, "-m", "b2bua.media.relay", json.dumps(options),
-                    pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL, env=_environment())
+                    pass_fds=[theirs.fileno(), sounds], stdin=asyncio.subprocess.DEVNULL, env=_environment())
             ready = await self._first_event(ours)
         except BaseException:
             await self.close()

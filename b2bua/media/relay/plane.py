@@ -21,6 +21,8 @@ from b2bua.media.relay import wire
 from b2bua.media.relay.anchored import AnchoredSession, OpenPorts
 from b2bua.media.relay.link import RelayLink
 from b2bua.media.relay.link import RelaySettings as RelaySettings
+from b2bua.media.relay.sounds import SoundMemory
+from b2bua.media.sounds import load, stamp
 
 OPEN_PATIENCE = 0.5                     # for a session, when none is open ahead
 MAX_WAITING = 1000                      # calls that wait for one
@@ -48,7 +50,12 @@ class PlaneCounts:
 async def embedded_plane(settings: RelaySettings) -> AsyncIterator[EmbeddedPlane]:
     """Starts the relay, and starts it again when it dies. Raises MediaError when it cannot be started at all."""
     plane = EmbeddedPlane(settings)
-    link = await plane.start()
+    try:
+        await plane.look_at_sounds()
+        link = await plane.start()
+    except BaseException:
+        await plane.close()
+        raise
     failure: Exception | None = None
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -78,6 +85,9 @@ class EmbeddedPlane:
         self._sessions: dict[int, AnchoredSession] = {}
         self._number = 0
         self._random = random.SystemRandom()
+        self._memory = SoundMemory()
+        self._sounds: dict[str, wire.Sound] = {}    # where each lies; sessions look at it as well
+        self._looked_at: object = None
         self.counts = PlaneCounts()
 
     @property
@@ -93,11 +103,30 @@ class EmbeddedPlane:
 
     async def start(self) -> RelayLink:
         link = RelayLink(self._heard)
-        ready = await link.open(self._settings)
+        ready = await link.open(self._settings, self._memory.fd)
         self._link = link
         self.counts.capacity = ready.sessions
+        self._tell_of_sounds()
         self._refill()
         return link
+
+    async def look_at_sounds(self) -> None:
+        """Take what is in the sounds' directory now, when that is not what was there at the last look."""
+        seen = await asyncio.to_thread(stamp, self._settings.sounds)
+        if seen == self._looked_at:
+            return
+        self._looked_at = seen
+        loaded = await asyncio.to_thread(load, self._settings.sounds)
+        for bad in loaded.bad:
+            log.error("sound cannot be played", file=str(bad.path), why=bad.problem, remedy=bad.remedy)
+        places = await asyncio.to_thread(self._memory.write, loaded.sounds)
+        self._sounds.clear()
+        self._sounds.update({place.name: place for place in places})
+        self._tell_of_sounds()
+
+    def _tell_of_sounds(self) -> None:
+        for place in self._sounds.values():
+            self._send(place)
 
     async def supervise(self, link: RelayLink) -> None:
         """As long as the plane lives: a relay that dies takes its calls along, and another takes its place."""
@@ -117,6 +146,7 @@ class EmbeddedPlane:
         self._forget()
         if link is not None:
             await link.close()
+        self._memory.close()
 
     async def _restarted(self, back_off: float) -> tuple[RelayLink, float]:
         while True:
@@ -135,7 +165,8 @@ class EmbeddedPlane:
     async def _open(self, call: str) -> AsyncIterator[MediaSession]:
         opened = await self._take(call)
         # 62 bits: an origin's numbers must fit into 63 for old parsers (RFC 8866 §5.2 says only "numeric").
-        session = AnchoredSession(call, opened, self._settings, self._random.getrandbits(62), self._send)
+        session = AnchoredSession(call, opened, self._settings, self._random.getrandbits(62), self._send,
+                                  self._sounds)
         self._sessions[opened.number] = session
         self.counts.opened += 1
         self._count()
@@ -195,7 +226,7 @@ class EmbeddedPlane:
             case wire.NoPorts(number, why):
                 self._asked.discard(number)
                 self._say_no(why)
-            case wire.Silent() | wire.RecordingStopped() | wire.Closed():
+            case wire.Silent() | wire.Played() | wire.RecordingStopped() | wire.Closed():
                 self._hand_on(event)
             case wire.Ready() | wire.CannotStart():
                 raise AssertionError("said once, at the start")
@@ -213,7 +244,7 @@ class EmbeddedPlane:
         if self._waiting:
             self._waiting.popleft().set_result(why)
 
-    def _hand_on(self, event: wire.Silent | wire.RecordingStopped | wire.Closed) -> None:
+    def _hand_on(self, event: wire.Silent | wire.Played | wire.RecordingStopped | wire.Closed) -> None:
         session = self._sessions[event.session]         # until it is closed, and nothing is told of it after that
         match event:
             case wire.Silent():

@@ -12,6 +12,7 @@ from typing import assert_never
 from b2bua.media.raw import record_head
 from b2bua.media.relay import wire
 from b2bua.media.relay.latch import MIN_RTP
+from b2bua.media.relay.player import Players
 from b2bua.media.relay.ports import NoPortsLeft, PortPair, PortPool
 from b2bua.media.relay.session import Port, Session
 from b2bua.media.relay.tapes import TapeDone, TapeFailed, Tapes
@@ -28,11 +29,12 @@ _rtp_numbers = Struct(">HII").unpack_from           # sequence number, timestamp
 class Relay:
     """Sessions, their ports, and what the switch says about them."""
 
-    def __init__(self, control: socket.socket, pool: PortPool, recordings: Tapes, poll: select.epoll,
+    def __init__(self, control: socket.socket, pool: PortPool, recordings: Tapes, players: Players, poll: select.epoll,
                  *, rtp_timeout: float, hold_timeout: float) -> None:
         self._control = control
         self._pool = pool
         self._tapes = recordings
+        self._players = players
         self._poll = poll
         self._rtp_timeout = rtp_timeout
         self._hold_timeout = hold_timeout
@@ -49,11 +51,14 @@ class Relay:
         self._send_events()
         ticked_at = second_at = monotonic()
         while self._running:
-            self._pass_packets(ticked_at + TICK)
+            self._pass_packets(self._players.until(ticked_at + TICK, monotonic()))
             now = monotonic()
-            self._tapes.tick(now, now - ticked_at)
-            self._hear_of_failures()
-            ticked_at = now
+            for played in self._players.play(now):
+                self._tell(played)
+            if now - ticked_at >= TICK:
+                self._tapes.tick(now, now - ticked_at)
+                self._hear_of_failures()
+                ticked_at = now
             if now - second_at >= SECOND:
                 self._every_second(now)
                 second_at = now
@@ -139,6 +144,9 @@ class Relay:
         if isinstance(command, wire.Open):
             self._open(command.session)
             return
+        if isinstance(command, wire.Sound):
+            self._players.learn(command)
+            return
         session = self._sessions.get(command.session)
         if session is None:             # closed by us for want of ports, while the command was on its way
             return
@@ -152,6 +160,12 @@ class Relay:
                     session.recorded = session.tape is not None
             case wire.Watch():
                 session.watched_since = monotonic()
+            case wire.Play():
+                self._players.start(session, command)
+            case wire.Tune():
+                self._players.tune(command)
+            case wire.Stop(_, side):
+                self._players.stop(session, side)
             case wire.Close():
                 self._close(session)
             case _:
@@ -194,6 +208,7 @@ class Relay:
 
     def _close(self, session: Session) -> None:
         del self._sessions[session.number]
+        self._players.leave(session)
         for port in (*session.rtp, *session.rtcp):
             self._ignore(port)
         for pair in session.pairs:

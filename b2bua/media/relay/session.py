@@ -30,7 +30,7 @@ class Port:
         self.latch = latch
         self.reception = reception
         self.kind = kind                            # of a record in a raw recording
-        self.peer: Port = self
+        self.peer: Port | Nobody = self
         self.tape: Tape | None = None
         self.dropped = 0
         self.payload_type = -1                      # of the last voice packet
@@ -47,6 +47,19 @@ class Port:
         """Another payload type than in the last packet."""
         if payload_type in self.voice:
             self.payload_type = payload_type
+
+
+class Nobody:
+    """The peer of a port whose packets shall go nowhere."""
+
+    __slots__ = ("latch", "send")
+
+    def __init__(self) -> None:
+        self.latch = Latch()            # without a destination, for ever
+        self.send: Callable[[memoryview, Source], int] = lambda packet, destination: 0
+
+
+NOBODY = Nobody()
 
 
 class Session:
@@ -91,6 +104,11 @@ class Session:
 
     def heard_at(self) -> float:
         return max(port.latch.heard_at for port in (*self.rtp, *self.rtcp))
+
+    def part(self, apart: bool) -> None:
+        """Whether the two do not hear each other, as something is played instead; both are still heard by us."""
+        caller, callee = self.rtp
+        caller.peer, callee.peer = (NOBODY, NOBODY) if apart else (callee, caller)
 
     def record(self, tape: Tape | None) -> None:
         self.tape = tape

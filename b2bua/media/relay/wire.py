@@ -41,11 +41,48 @@ class Watch(NamedTuple):
     session: int
 
 
+class Sound(NamedTuple):
+    """Where that sound lies in the memory that both processes see: its code words of A-law, behind them those of
+    µ-law."""
+
+    name: str
+    offset: int
+    samples: int
+
+
+class Play(NamedTuple):
+    """One sound to one side, in the place of what is played to it. `number` names this playing in Played."""
+
+    session: int
+    side: int                           # who hears it
+    number: int
+    sound: str
+    repeat: bool                        # until Stop
+    yields: bool                        # to what the other side sends; else the two sides do not hear each other
+    payload_type: int
+    mu_law: bool
+
+
+class Tune(NamedTuple):
+    """The side that hears something has agreed upon another codec, or does not want to receive just now."""
+
+    session: int
+    side: int
+    payload_type: int
+    mu_law: bool
+    listens: bool
+
+
+class Stop(NamedTuple):
+    session: int
+    side: int
+
+
 class Close(NamedTuple):
     session: int
 
 
-Command = Open | Remote | Record | Watch | Close
+Command = Open | Remote | Record | Watch | Sound | Play | Tune | Stop | Close
 
 
 class Ready(NamedTuple):
@@ -75,6 +112,14 @@ class Silent(NamedTuple):
     session: int
 
 
+class Played(NamedTuple):
+    """It was played to its end."""
+
+    session: int
+    side: int
+    number: int
+
+
 class RecordingStopped(NamedTuple):
     """An alarm: the call goes on without being recorded."""
 
@@ -102,11 +147,13 @@ class Closed(NamedTuple):
     recorded: bool
 
 
-Event = Ready | CannotStart | Opened | NoPorts | Silent | RecordingStopped | Closed
+Event = Ready | CannotStart | Opened | NoPorts | Silent | Played | RecordingStopped | Closed
 
-_COMMANDS: dict[str, type[Command]] = {kind.__name__: kind for kind in (Open, Remote, Record, Watch, Close)}
+_COMMANDS: dict[str, type[Command]] = {
+    kind.__name__: kind for kind in (Open, Remote, Record, Watch, Sound, Play, Tune, Stop, Close)
+}
 _EVENTS: dict[str, type[Event]] = {
-    kind.__name__: kind for kind in (Ready, CannotStart, Opened, NoPorts, Silent, RecordingStopped, Closed)
+    kind.__name__: kind for kind in (Ready, CannotStart, Opened, NoPorts, Silent, Played, RecordingStopped, Closed)
 }
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
