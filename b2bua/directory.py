@@ -176,6 +176,9 @@ class Client:
     country: str = "RU"
     caller_id: str = ""                      # outgoing calls show this number unless extension or trunk say another
     forward_outside: bool = False            # extensions may send their calls on to outside numbers: a risk of fraud
+    pickup_code: str = "**"                  # before a number: picks up a call that rings there; "": nobody may
+    group_pickup_code: str = "*8"            # picks up a call that rings at somebody of one's own groups; "" likewise
+    show_callers: bool = False               # who watches a colleague's phone sees with whom it talks
 
 
 @dataclass(frozen=True)

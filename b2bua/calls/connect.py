@@ -45,7 +45,7 @@ async def connect(
         phone = call.extension
         withheld = hides(caller.invite) or (phone is not None and phone.hide_caller_id)
         invitation = Invitation(call, caller.inbox, offer, shown(call, phone), withheld)
-        match await ring(pbx, plan, invitation, Caller(caller, call, media)):
+        match await ring(pbx, plan, invitation, Caller(caller, call, media, pbx.board)):
             case Unanswered(disposition=disposition, reason=reason, status=status):
                 ours = status == 480 or reason is EndReason.LIMIT_REACHED
                 call.over(disposition, CallEnd(EndedBy.SWITCH if ours else EndedBy.CALLEE, reason, status))
