@@ -456,6 +456,7 @@ class Switchboard:
             _, late = await asyncio.wait(self._tasks, timeout=LAST_RECORDS)
             for task in late:
                 task.cancel()
+        self.notifier.close()
 
     # -- what the scripts ask
 

@@ -144,7 +144,9 @@ def _rows_of(directory: Directory) -> dict[Table, dict[Key, dict[str, Any]]]:
     rows: dict[Table, list[dict[str, Any]]] = {
         clients: [{"id": client.id, "name": client.name, "max_calls": client.max_calls, "record": client.record,
                    "country": client.country, "caller_id": client.caller_id,
-                   "forward_outside": client.forward_outside} for client in directory.clients],
+                   "forward_outside": client.forward_outside, "pickup_code": client.pickup_code,
+                   "group_pickup_code": client.group_pickup_code, "show_callers": client.show_callers}
+                  for client in directory.clients],
         crm_accounts: [{"client": client.id, **_fields(client.crm)} for client in directory.clients if client.crm],
         trunks: [_trunk_row(trunk) for trunk in directory.trunks],
         extensions: [{**_fields(extension), "ha1": json.dumps(dict(extension.ha1))}

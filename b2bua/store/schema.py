@@ -159,6 +159,9 @@ clients = Table(
     Column("country", String(2), nullable=False),
     Column("caller_id", Text, nullable=False),
     Column("forward_outside", Boolean(create_constraint=False), nullable=False),
+    Column("pickup_code", Text, nullable=False),
+    Column("group_pickup_code", Text, nullable=False),
+    Column("show_callers", Boolean(create_constraint=False), nullable=False),
 )
 
 crm_accounts = Table(

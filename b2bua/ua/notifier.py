@@ -53,10 +53,6 @@ class Notifier:
         self._timer: asyncio.TimerHandle | None = None
         self.subscriptions = Subscriptions(EVENT, CONTENT_TYPE, self._document, policy)
 
-    @property
-    def counters(self) -> object:
-        return self.subscriptions.counters
-
     def subscribe(self, event: IncomingRequest, extension: Extension, directory: Directory) -> None:
         """The answer to a SUBSCRIBE of this extension's phone, and the first NOTIFY."""
         request, flow = event.request, event.flow

@@ -12,7 +12,7 @@ from b2bua.crm.port import CallNote
 from b2bua.directory import Client, Extension, Group
 from b2bua.sip.auth import ha1
 from tests.support.anchored import AnchoredPlane
-from tests.support.office import DID, PASSWORD, REALM, Office, faultless_office, open_office
+from tests.support.office import DID, PASSWORD, REALM, Office, faultless_office
 from tests.support.phone import Answers, Phone, PhoneCall, Rings
 from tests.support.watcher import watching_phone
 
