@@ -80,7 +80,7 @@ class Dialog:
             self._aim(flow)
 
     def follow(self, message: Message, flow: Flow) -> None:
-        """Whoever refreshes a subscription is where it says, or where it is heard now (RFC 6665 §4.4.1)."""
+        """Whoever refreshes a subscription is where it says, or where it is heard now (RFC 3261 §12.2.2)."""
         self._move_to(message)
         self._aim(flow)
 

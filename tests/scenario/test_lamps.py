@@ -379,7 +379,7 @@ async def test_a_phone_with_two_keys_for_one_colleague_keeps_both(office: Office
 
 
 async def test_who_leaves_the_directory_is_watched_and_watches_no_more(office: Office) -> None:
-    watcher, lamp = await lamp_at(office, "102")
+    _, lamp = await lamp_at(office, "102")
     vera = await watching_phone(office, "103")
     theirs = vera.lamp("101")
     await theirs.subscribe()
@@ -404,7 +404,7 @@ async def test_at_the_end_phones_are_told_to_subscribe_anew(office: Office) -> N
 
 
 async def test_a_connection_that_ends_takes_its_subscriptions_with_it(office: Office) -> None:
-    _, lamp = await lamp_at(office, "102")
+    await lamp_at(office, "102")
     subscriptions = office.pbx.notifier.subscriptions
     (one,) = subscriptions
     subscriptions._leave_connection(one)
