@@ -44,7 +44,7 @@ class World:
     over: set[Subscription] = field(default_factory=set)               # the watcher has been told, or has said so
     open: list[Notify] = field(default_factory=list)
     sent_at: dict[Subscription, float] = field(default_factory=dict)
-    asked_at: dict[Subscription, float] = field(default_factory=dict)  # a SUBSCRIBE may be answered before its time
+    asked: set[Subscription] = field(default_factory=set)              # their next NOTIFY may come before its time
     all: list[Subscription] = field(default_factory=list)
     tags: int = 0
 
@@ -62,9 +62,9 @@ class World:
             version, _ = map(int, notify.body.split())
             assert version > self.versions.get(one, -1)
             self.versions[one] = version
-            urgent = self.asked_at.get(one, -1.0) > self.sent_at.get(one, -RATE) or bool(one.ending)
-            assert urgent or self.now >= self.sent_at.get(one, -RATE) + RATE
+            assert one in self.asked or one.ending or self.now >= self.sent_at.get(one, -RATE) + RATE
             self.sent_at[one] = self.now
+            self.asked.discard(one)
             self.open.append(notify)
             if "terminated" in dict(notify.headers)["Subscription-State"]:
                 self.over.add(one)
@@ -94,7 +94,7 @@ class World:
         assert isinstance(outcome, Subscribed)
         for one in self.machine:
             if one.watcher.number == f"p{phone}" and one.watched == WATCHED[which]:
-                self.asked_at[one] = self.now + 1e-9       # its rivals are asked whether they are still there
+                self.asked.add(one)        # its rivals are asked whether they are still there
         self.all.append(outcome.subscription)
 
     def refresh(self, which: int, expires: int, again: bool) -> None:
@@ -110,7 +110,7 @@ class World:
             outcome = self.machine.resubscribe(found, request, FLOW, self.now)
             if isinstance(outcome, Subscribed):
                 assert not again
-                self.asked_at[one] = self.now + 1e-9
+                self.asked.add(one)
 
 
 @settings(max_examples=300, deadline=None)
@@ -132,7 +132,6 @@ def test_whatever_happens_each_watcher_knows_the_truth_in_the_end(history: list[
                 world.wait(seconds)
             case ("end", int(which)) if world.all:
                 world.machine.end([world.all[which % len(world.all)]], "noresource", world.now)
-                world.asked_at[world.all[which % len(world.all)]] = world.now + 1e-9
         world.run()
         assert len(world.machine) <= len(world.all)
     for _ in range(20):                    # nothing is lost any more
