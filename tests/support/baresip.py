@@ -42,7 +42,7 @@ ctrl_tcp_listen {host}:{control}
 TLS_CONFIG = "sip_cafile {ca_file}\nsip_verify_server yes\nmodule_tmp uuid.so\n"      # outbound needs an instance
 ACCOUNT = (
     "<sip:{user}@{server};transport={transport}>;auth_user={login};auth_pass={password}"
-    ';outbound="sip:{server};transport={transport}"{more};regint=60;answermode=auto;audio_codecs={codec}/8000/1'
+    ';outbound="sip:{server};transport={transport}"{more};regint=60;answermode={answers};audio_codecs={codec}/8000/1'
 )
 
 
@@ -87,13 +87,14 @@ class Baresip:
 @asynccontextmanager
 async def running_baresip(
     home: Path, host: str, server: str, *, user: str, login: str, password: str, frequency: float, codec: str = "PCMA",
-    ca_file: Path | None = None,
+    ca_file: Path | None = None, answers: bool = True,
 ) -> AsyncIterator[Baresip]:
-    """A phone at `host` that registers at `server` and answers every call with a tone. With a `ca_file` it goes by TLS,
+    """A phone at `host` that registers at `server` and answers every call with a tone, or only rings. With a `ca_file` it goes by TLS,
     and by the rules of outbound (RFC 5626)."""
     transport, more = ("udp", "") if ca_file is None else ("tls", ";sipnat=outbound")
     account = ACCOUNT.format(
-        user=user, server=server, login=login, password=password, codec=codec, transport=transport, more=more
+        user=user, server=server, login=login, password=password, codec=codec, transport=transport, more=more,
+        answers="auto" if answers else "manual",
     )
     with _furnished(home, host, frequency, ca_file) as log:
         process = await asyncio.create_subprocess_exec(
