@@ -1,4 +1,4 @@
-"""Subscriptions at random: changes, refreshes, losses and ends in any order, and the watcher knows the truth at last."""
+"""Subscriptions at random: changes, refreshes, losses, ends in any order, and the watcher knows the truth at last."""
 
 from __future__ import annotations
 

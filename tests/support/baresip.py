@@ -89,8 +89,8 @@ async def running_baresip(
     home: Path, host: str, server: str, *, user: str, login: str, password: str, frequency: float, codec: str = "PCMA",
     ca_file: Path | None = None, answers: bool = True,
 ) -> AsyncIterator[Baresip]:
-    """A phone at `host` that registers at `server` and answers every call with a tone, or only rings. With a `ca_file` it goes by TLS,
-    and by the rules of outbound (RFC 5626)."""
+    """A phone at `host` that registers at `server` and answers every call with a tone, or only rings. With a
+    `ca_file` it goes by TLS, and by the rules of outbound (RFC 5626)."""
     transport, more = ("udp", "") if ca_file is None else ("tls", ";sipnat=outbound")
     account = ACCOUNT.format(
         user=user, server=server, login=login, password=password, codec=codec, transport=transport, more=more,

@@ -1,4 +1,4 @@
-"""A fake phone with busy lamp fields: it subscribes to colleagues' dialogs and remembers what it is told (RFC 4235)."""
+"""A fake phone with lamps: it subscribes to colleagues' dialogs and remembers what it is told (RFC 4235)."""
 
 from __future__ import annotations
 
