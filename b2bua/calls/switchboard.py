@@ -179,8 +179,11 @@ class Switchboard:
         return Admission.IGNORE
 
     def _screen(self, request: Request, flow: Flow, now: float) -> Verdict:
-        from_trunk = request.method == "REGISTER" and self._trunks.knows(flow.remote.host)
-        match self._registrar.screen(request, flow, now, from_trunk=from_trunk):
+        host, method = flow.remote.host, request.method
+        # A whole office of phones asks for its lamps at once; that must not look like guessing.
+        expected = (method == "REGISTER" and self._trunks.knows(host)) or (
+            method == "SUBSCRIBE" and self._registrar.knows(host, now))
+        match self._registrar.screen(request, flow, now, from_trunk=expected):
             case Challenge(status=status, headers=headers):
                 challenge = Refuse(status, headers)
                 if request.method != "INVITE":

@@ -11,6 +11,7 @@ once: a watcher may miss a state between two others, and never the last one (§4
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -285,10 +286,10 @@ class Subscriptions:
     def next_timeout(self) -> float | None:
         return self._deadlines[0][0] if self._deadlines else None
 
-    def due(self, now: float) -> list[Notify]:
+    def due(self, now: float, at_most: int = sys.maxsize) -> list[Notify]:
         """The NOTIFYs whose time has come, each once."""
         notifies: list[Notify] = []
-        while self._deadlines and self._deadlines[0][0] <= now:
+        while self._deadlines and self._deadlines[0][0] <= now and len(notifies) < at_most:
             _, _, subscription = heappop(self._deadlines)
             if self._by_tag.get(subscription.dialog.local_tag) is not subscription:
                 continue

@@ -29,8 +29,8 @@ from b2bua.ua.agent import UserAgent
 from b2bua.ua.registrar import ExtensionKey
 
 ALLOW_EVENTS: Final = ("Allow-Events", EVENT)
-FAREWELLS_AT_ONCE: Final = 50              # NOTIFYs of the end, and then a pause
-FAREWELL_PAUSE: Final = 0.02               # seconds
+SENT_AT_ONCE: Final = 10                   # NOTIFYs; the others when the loop has seen to everything else
+FAREWELL_PAUSE: Final = 0.004              # seconds between so many of the end
 
 Dialogs = Callable[[ExtensionKey], Sequence[DialogInfo]]
 
@@ -113,8 +113,8 @@ class Notifier:
     async def deactivate(self) -> None:
         """We end: the phones shall subscribe anew, with whoever is there then."""
         everybody = list(self.subscriptions)
-        for start in range(0, len(everybody), FAREWELLS_AT_ONCE):
-            self.subscriptions.end(everybody[start:start + FAREWELLS_AT_ONCE], "deactivated", self._agent.now())
+        for start in range(0, len(everybody), SENT_AT_ONCE):
+            self.subscriptions.end(everybody[start:start + SENT_AT_ONCE], "deactivated", self._agent.now())
             self._send()
             await asyncio.sleep(FAREWELL_PAUSE)
 
@@ -134,7 +134,7 @@ class Notifier:
 
     def _send(self) -> None:
         try:
-            for notify in self.subscriptions.due(self._agent.now()):
+            for notify in self.subscriptions.due(self._agent.now(), SENT_AT_ONCE):
                 self._transmit(notify)
         finally:
             self._arm()                    # a fault with one must not keep the others waiting

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from b2bua.sip.effects import Address, Flow, Transport
+from b2bua.sip.effects import Address, Transport
 from b2bua.sip.message import Response
 from b2bua.sip.subscription import RATE, SubscriptionPolicy
 from b2bua.ua.notifier import Notifier
 from tests.support.network import Conditions
-from tests.support.office import DID, SERVER, Office, faultless_office, open_office
+from tests.support.office import DID, PASSWORD, SERVER, Office, faultless_office, open_office
 from tests.support.phone import Answers, Rings
 from tests.support.watcher import Lamp, WatchingPhone, reason_of, watching_phone
 
@@ -404,18 +404,45 @@ async def test_at_the_end_phones_are_told_to_subscribe_anew(office: Office) -> N
 
 
 async def test_a_connection_that_ends_takes_its_subscriptions_with_it(office: Office) -> None:
-    await lamp_at(office, "102")
-    subscriptions = office.pbx.notifier.subscriptions
-    (one,) = subscriptions
-    subscriptions._leave_connection(one)
-    one.dialog.flow = Flow(Transport.TCP, SERVER, Address("10.0.3.101", 40000), 7)
-    subscriptions._join_connection(one)
-    office.pbx.flow_failed(Flow(Transport.TCP, SERVER, Address("10.0.3.101", 40000), 8))
-    assert len(subscriptions) == 1
-    office.pbx.flow_failed(Flow(Transport.TCP, SERVER, Address("10.0.3.101", 40000), 7))
-    assert len(subscriptions) == 0
-    assert not subscriptions._by_connection
+    office.agent.transports[Transport.TCP] = office.network.attach(SERVER, office.agent, Transport.TCP)
+    watcher = WatchingPhone("101", SERVER, password=PASSWORD, seed=60)
+    watcher.plug(lambda sink: office.network.attach(Address("10.0.3.101", 5060), sink, Transport.TCP))
+    lamp = watcher.lamp("102")
+    assert (await lamp.subscribe()).status == 200
+    await asyncio.sleep(2)
+    assert lamp.states == [[]]
+    assert len(office.pbx.notifier.subscriptions) == 1
+    watcher.close()
+    await asyncio.sleep(1)
+    assert len(office.pbx.notifier.subscriptions) == 0
     await office.all_quiet()
+
+
+async def test_a_whole_office_behind_one_address_gets_its_lamps(office: Office) -> None:
+    watcher = await watching_phone(office, "101")
+    for number in range(600):              # more than challenges that a stranger leaves unanswered
+        lamp = watcher.lamp("102", call_id=f"unanswered-{number}")
+        lamp.cseq = 1
+        response, _ = await watcher.ask_in(lamp, (("Event", "dialog"), ("Contact", watcher.contact)))
+        assert response.status == 401
+    assert (await watcher.lamp("102").subscribe()).status == 200
+
+
+async def test_many_who_watch_one_are_all_told(office: Office) -> None:
+    watcher = await watching_phone(office, "101")
+    lamps = [watcher.lamp("102") for _ in range(95)]
+    for lamp in lamps:
+        assert (await lamp.subscribe()).status == 200
+    await office.phone("102", Rings())
+    ivan = office.trunk.call(DID, as_=IVAN)
+    await ivan.rang.wait()
+    await asyncio.sleep(2)
+    assert all(lamp.lit == ["early"] for lamp in lamps)
+    ivan.hang_up()
+    await office.record()
+    await asyncio.sleep(2)
+    assert all(lamp.lit == [] for lamp in lamps)
+    await quiet(office, *lamps)
 
 
 async def test_the_limits_hold_and_are_told(office: Office) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from b2bua.cdr import CallRecord, ClientId, Direction, Disposition, EndReason
 from b2bua.crm.port import CallNote
 from b2bua.directory import Client, Extension, Group
 from b2bua.sip.auth import ha1
+from tests.scenario.test_memory import alive
 from tests.support.anchored import AnchoredPlane
 from tests.support.office import DID, PASSWORD, REALM, Office, faultless_office
 from tests.support.phone import Answers, Phone, PhoneCall, Rings
@@ -77,6 +79,23 @@ async def test_the_two_hear_each_other_by_an_answer_to_each_offer(office: Office
     assert mine.direction == "sendonly"
     await talk_and_end(ivan, mine)
     await office.all_quiet()
+
+
+async def test_a_caller_that_makes_no_offer_gets_the_pickers() -> None:
+    async with faultless_office(media=AnchoredPlane()) as office:
+        boris, vera = await office.phone("102", Rings()), await office.phone("103", Rings())
+        sdp = office.trunk.sdp
+        office.trunk.sdp = lambda _: b""   # type: ignore[method-assign]
+        ivan = office.trunk.call(DID, as_=IVAN)
+        office.trunk.sdp = sdp             # type: ignore[method-assign]
+        await boris.was_called()
+        await ivan.rang.wait()
+        mine = vera.call("**102")
+        await talk_and_end(ivan, mine)
+        assert b"m=audio" in ivan.sdp
+        assert b"m=audio" in mine.sdp
+        assert (await office.record()).extension == "103"
+        await office.all_quiet()
 
 
 async def test_a_phone_without_a_common_codec_is_refused_and_it_rings_on() -> None:
@@ -377,3 +396,38 @@ async def test_a_call_that_has_gone_on_to_the_outside_is_not_picked_up(office: O
     ivan.hang_up()
     await office.record(2)
     await office.all_quiet()
+
+
+async def test_calls_that_were_picked_up_leave_nothing_behind() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        async with faultless_office(media=AnchoredPlane()) as office:
+            boris, vera = await office.phone("102", Rings()), await office.phone("103", Rings())
+            watcher = await watching_phone(office, "101")
+            lamp = watcher.lamp("102")
+            counts = []
+            for number in range(4):
+                await lamp.subscribe(3600)
+                ivan = office.trunk.call(DID, as_=IVAN)
+                await ivan.rang.wait()
+                mine = vera.call("**102")
+                late = vera.call("**102")
+                await mine.answered.wait()
+                await late.over.wait()
+                await asyncio.sleep(3)
+                ivan.hang_up()
+                await asyncio.sleep(100)
+                assert len([one for one in office.books.records if one.extension == "103" and one.caller == IVAN]
+                           ) == number + 1
+                del ivan, mine, late
+                for phone in (boris, vera, office.trunk):
+                    phone.forget()
+                lamp.notifies.clear()
+                lamp.told.clear()
+                counts.append(alive("b2bua.calls", "b2bua.ua.leg"))
+            for count in counts:
+                del count["_Window"]       # of a nonce, which is known for its time
+            assert counts[1] == counts[2] == counts[3]
+    finally:
+        gc.enable()
