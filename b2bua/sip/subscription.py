@@ -187,9 +187,9 @@ class Subscriptions:
         """A SUBSCRIBE in its dialog: a refresh, or its end (RFC 6665 §4.2.1.2). Raises ParseError."""
         dialog = subscription.dialog
         if subscription.ending:
-            return self._no(481, "the subscription is over")
+            return self.refuse(481, "the subscription is over")
         if not dialog.in_order(request):
-            return self._no(500, "out of order")
+            return self.refuse(500, "out of order")
         expires = self._expires(request)
         if isinstance(expires, NotSubscribed):
             return expires
@@ -205,7 +205,7 @@ class Subscriptions:
         asked = request.expires
         expires = policy.default_expires if asked is None else min(asked, policy.max_expires)
         if 0 < expires < policy.min_expires and expires < LONG_ENOUGH:
-            return self._no(423, "too brief", (("Min-Expires", str(policy.min_expires)),))
+            return self.refuse(423, "too brief", (("Min-Expires", str(policy.min_expires)),))
         return expires
 
     def _event_of(self, request: Request) -> str:
@@ -222,17 +222,14 @@ class Subscriptions:
         for which, (key, limit) in enumerate(zip(counted, limits, strict=True)):
             if self._counts[key] >= limit:
                 if which == 0:
-                    return self._no(503, "too many subscriptions", (("Retry-After", "60"),))
-                return self._no(403, "too many subscriptions")
+                    return self.refuse(503, "too many subscriptions", (("Retry-After", "60"),))
+                return self.refuse(403, "too many subscriptions")
         return None
 
-    def _no(self, status: int, why: str, headers: tuple[tuple[str, str], ...] = ()) -> NotSubscribed:
+    def refuse(self, status: int, why: str, headers: tuple[tuple[str, str], ...] = ()) -> NotSubscribed:
+        """A no, counted; those that the package has to say among them."""
         self.counters.refused[str(status)] += 1
         return NotSubscribed(status, why, headers)
-
-    def refuse(self, status: int, why: str, headers: tuple[tuple[str, str], ...] = ()) -> NotSubscribed:
-        """A no of the caller's own, counted here with the others."""
-        return self._no(status, why, headers)
 
     def _accepted(self, subscription: Subscription, expires: int) -> Subscribed:
         headers = (("Contact", subscription.contact), ("Expires", str(expires)))

@@ -464,6 +464,17 @@ async def test_the_limits_hold_and_are_told(office: Office) -> None:
     assert (response.status, response.headers.get("Retry-After")) == (503, "60")
 
 
+async def test_a_subscribe_that_comes_twice_makes_one() -> None:
+    async with open_office(conditions=Conditions(duplication=1.0)) as office:
+        watcher = await watching_phone(office, "101")
+        lamp = watcher.lamp("102")
+        assert (await lamp.subscribe()).status == 200
+        await asyncio.sleep(3)
+        assert len(office.pbx.notifier.subscriptions) == 1
+        assert len(lamp.notifies) == 1
+        assert office.pbx.notifier.subscriptions.counters.subscribed == 1
+
+
 async def test_a_lossy_network_does_not_leave_a_lamp_wrong() -> None:
     for seed in range(6):
         async with open_office(seed=seed, conditions=Conditions(loss=0.2, duplication=0.1)) as office:
