@@ -298,6 +298,7 @@ class _Round:
             wish.refuse(488)
             return False
         self._call.note(f"{wish.extension.number} picks up the call that rings at {', '.join(where)}")
+        self._pbx.phone_rings(self._call, wish.extension)      # who talks shall see the card as well
         return True
 
     def _best(self) -> Unanswered:

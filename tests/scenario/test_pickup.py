@@ -62,8 +62,9 @@ async def test_who_dials_the_code_has_the_call_and_the_other_phone_no_missed_cal
     assert (record.direction, record.disposition, record.caller) == (Direction.INBOUND, Disposition.ANSWERED, IVAN)
     assert (record.extension, record.rang, record.crm_user) == ("103", ("102",), 79)
     assert "103 picks up the call that rings at 102" in record.why
-    note = office.books.writes[0]
+    (note,) = office.books.writes
     assert isinstance(note, CallNote)
+    assert [pop_up.users for pop_up in office.crm.pop_ups] == [(78,), (79,)]
     await office.all_quiet()
 
 
@@ -379,6 +380,20 @@ async def test_the_target_of_a_blind_transfer_is_picked_up(office: Office) -> No
     record = await office.record()
     assert record.extension == "101"
     assert "101 picks up the call that rings at 103" in record.why
+    await office.all_quiet()
+
+
+async def test_nobody_is_transferred_to_a_code(office: Office) -> None:
+    boris = await office.phone("102", Answers(1.0))
+    ivan = office.trunk.call(DID, as_=IVAN)
+    await ivan.answered.wait()
+    await asyncio.sleep(1)
+    boris.calls[0].refer("<sip:**103@10.0.0.1>")
+    await asyncio.sleep(3)
+    assert boris.calls[0].notified[-1][0] == "404 Not Found"
+    assert len(office.trunk.calls) == 1
+    ivan.hang_up()
+    assert "**103 picks calls up: nobody can be transferred there" in (await office.record()).why
     await office.all_quiet()
 
 
