@@ -42,11 +42,12 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 @asynccontextmanager
 async def desk(
-    daemon: Daemon, home: Path, number: str, frequency: float, *, answers: bool = True
+    daemon: Daemon, home: Path, number: str, frequency: float, *, answers: bool = True, contacts: str = ""
 ) -> AsyncIterator[Baresip]:
     async with running_baresip(
         home / number, daemon.addresses.phone(number), daemon.sip, user=number, login=f"office-{number}",
         password=PASSWORD, frequency=frequency, answers=answers,
+        contacts=contacts,
     ) as phone:
         async with asyncio.timeout(10):
             await phone.event("REGISTER_OK")
@@ -90,3 +91,16 @@ async def test_a_phone_takes_what_rings_at_another(daemon: Daemon, tmp_path: Pat
     assert record["recording"] is not None
     log = (daemon.home / "log").read_text(errors="replace")
     assert "Call completed elsewhere" in log
+
+
+async def test_a_phone_that_asks_for_presence_is_refused_and_works_on(daemon: Daemon, tmp_path: Path) -> None:
+    contacts = f'"Boris" <sip:102@{daemon.sip}>;presence=p2p\n'
+    async with desk(daemon, tmp_path, "103", SPOKEN_BY_PICKER, contacts=contacts) as phone, asyncio.timeout(30):
+        while "489 Bad Event" not in (daemon.home / "log").read_text(errors="replace"):      # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        await phone.tell("dial", "**102")
+        await phone.event("CALL_CLOSED")
+    assert daemon.record(caller="103", dialled="**102")["status"] == 480
+    log = (daemon.home / "log").read_text(errors="replace")
+    assert "Event: presence" in log
+    assert "Allow-Events: dialog" in log
