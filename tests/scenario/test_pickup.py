@@ -169,6 +169,21 @@ async def test_the_code_with_a_group_takes_what_rings_at_a_member(office: Office
     await office.all_quiet()
 
 
+@pytest.mark.parametrize(("answers", "reason"), [(True, ELSEWHERE), (False, "")])
+async def test_a_colleague_who_rang_too_has_no_missed_call_but_if_nobody_answered(
+    office: Office, answers: bool, reason: str
+) -> None:
+    office.change(numbers=(replace(office.books.directory.numbers[0], destination="600"),))
+    await office.pbx.settings_changed()
+    boris, _ = await office.phone("102", Rings()), await office.phone("103", Answers(3.0) if answers else Rings())
+    ivan = office.trunk.call(DID, as_=IVAN)
+    await asyncio.sleep(10)
+    ivan.hang_up()
+    await office.record()
+    assert cancelled_with(boris) == reason
+    await office.all_quiet()
+
+
 async def test_where_nothing_rings_there_is_nothing_to_pick_up(office: Office) -> None:
     vera = await office.phone("103", Rings())
     for code, status in (("**102", 480), ("**999", 404), ("*8", 480)):
