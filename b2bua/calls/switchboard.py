@@ -492,7 +492,7 @@ class Switchboard:
         if client is None:                 # a call in progress may outlive its client
             return NoRoute(403, EndReason.NOT_ALLOWED, f"{extension.client} was taken out of the directory")
         if wanted(self.directory, extension, dialled) is not None:
-            return NoRoute(404, EndReason.NOT_ALLOWED, f"{dialled} picks calls up: nobody can be transferred there")
+            return NoRoute(404, EndReason.NOT_ALLOWED, f"{dialled} is a pickup code, and no number")
         reachable, choice = self.dialler.reachable, self._trunks.choice
         plan = plan_from_extension(
             self.directory, extension, dialled, client.country, reachable, choice, self.turns.now

@@ -408,7 +408,7 @@ async def test_nobody_is_transferred_to_a_code(office: Office) -> None:
     assert boris.calls[0].notified[-1][0] == "404 Not Found"
     assert len(office.trunk.calls) == 1
     ivan.hang_up()
-    assert "**103 picks calls up: nobody can be transferred there" in (await office.record()).why
+    assert "**103 is a pickup code, and no number" in (await office.record()).why
     await office.all_quiet()
 
 
