@@ -42,6 +42,7 @@ from b2bua.trunk_profiles import PROFILES, CallerSource, FromShows, Identity
 ATTEMPTS = 5                           # when somebody else changes the directory at the same moment
 
 Short = Annotated[str, Field(pattern=r"^[0-9*#]{1,12}$")]
+Code = Annotated[str, Field(pattern=r"^([*#][0-9*#]{0,5})?$")]      # what no telephone number begins with
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 FilePath = Annotated[str, Field(max_length=1000, pattern=r"^(/[^\x00-\x1f\x7f]*)?$")]      # absolute, on the server
@@ -251,6 +252,12 @@ class ClientEntry(Entry):
         description="extensions may send their calls on to outside numbers, at your cost")
     music_on_hold: SoundName = Field(default="",
         description="sound that who is put on hold hears; default: whatever the phone that holds sends")
+    pickup_code: Code = Field(default="**",
+        description="with a number after it, as **102: takes the call that rings there; \"\" lets nobody do that")
+    group_pickup_code: Code = Field(default="*8",
+        description="takes the call that has rung longest at a colleague of one of the dialler's groups; \"\": nobody")
+    show_callers: bool = Field(default=False,
+        description="whose phone watches a colleague's (BLF) sees with whom that one talks, and who calls there")
     crm: CrmEntry | None = Field(default=None, description="its amoCRM account; without it: no CRM")
     trunk: tuple[TrunkEntry, ...] = Field(default=(), description="lines to operators")
     extension: tuple[ExtensionEntry, ...] = Field(default=(), description="employees' numbers and phones")
@@ -390,7 +397,7 @@ def _directory(entries: Iterable[ClientEntry], realm: str) -> Directory:
         clients.append(Client(client, entry.name or entry.id, _crm(entry.crm), entry.max_calls, entry.record,
                               entry.country, _caller_id(entry.caller_id, entry.country), entry.forward_outside,
                               entry.outgoing_per_hour, tuple(PrefixLimit(**one.model_dump()) for one in entry.limit),
-                              entry.music_on_hold))
+                              entry.music_on_hold, entry.pickup_code, entry.group_pickup_code, entry.show_callers))
         trunks += [_trunk(client, trunk, entry.country) for trunk in entry.trunk]
         extensions += [_extension(client, one, login_of(entry, one), realm, entry.country) for one in entry.extension]
         groups += [Group(client, one.number, one.members, one.name, one.strategy, one.member_seconds, one.ring_seconds,

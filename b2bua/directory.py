@@ -194,6 +194,9 @@ class Client:
     outgoing_per_hour: int = 600             # of all extensions together, and of what numbers and groups send outside
     limits: tuple[PrefixLimit, ...] = ()     # the longest prefix counts
     music_on_hold: str = ""                  # the sound that who is put on hold hears; "": what the holding phone sends
+    pickup_code: str = "**"                  # before a number: picks up a call that rings there; "": nobody may
+    group_pickup_code: str = "*8"            # picks up a call that rings at somebody of one's own groups; "" likewise
+    show_callers: bool = False               # who watches a colleague's phone sees with whom it talks
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from b2bua.net.streams import StreamCounters
 from b2bua.net.udp import UdpCounters
 from b2bua.sip.bindings import Reachability
 from b2bua.sip.stack import Counters as CoreCounters
+from b2bua.sip.subscription import SubscriptionCounters
 from b2bua.sip.throttle import Banned
 from b2bua.sip.transaction_table import Counters as TransactionCounters
 from b2bua.store.engine import StoreUnavailable
@@ -92,6 +93,8 @@ class Figures:
     registrar: RegistrarCounters
     certificates: Mapping[str, float]  # file -> when its certificate ends, in seconds since 1970
     phones: Mapping[Reachability, int]
+    live_subscriptions: int
+    subscriptions: SubscriptionCounters
     bans: Mapping[str, int]            # in force, by whom they silence
     trunks_up: int
     trunks_down: int
@@ -238,6 +241,12 @@ def _of_phones_and_trunks(figures: Figures) -> Iterator[Metric]:
     yield _gauge("registered_phones", "Contact bindings of phones.", sum(figures.phones.values()))
     yield _gauges("phones_reachable", "Contact bindings of phones by what their answers to OPTIONS say.", "state",
                   {state.name.lower(): figures.phones.get(state, 0) for state in Reachability})
+    seen = figures.subscriptions
+    yield _gauge("subscriptions", "Subscriptions of phones to what colleagues' phones do.", figures.live_subscriptions)
+    yield _counters("subscription_events", "What became of them, and NOTIFYs.", "event", {
+        "subscribed": seen.subscribed, "refreshed": seen.refreshed, "ended": seen.ended, "notified": seen.notified,
+        "notify_failed": seen.failed})
+    yield _counters("subscriptions_refused", "SUBSCRIBEs refused.", "status", seen.refused)
     yield _gauges("bans", "Bans in force, a thousand at most.", "who",
                   {**{who.value: 0 for who in Banned}, **figures.bans})
     yield _gauges("trunks", "Trunks by state.", "state", {"up": figures.trunks_up, "down": figures.trunks_down})

@@ -107,12 +107,18 @@ class Referred(Wish):
     request: Request
 
 
-async def join(caller: IncomingLeg, callee: OutgoingLeg, sdp: bytes, media: MediaSession) -> bytes:
+async def join(caller: IncomingLeg, callee: OutgoingLeg | IncomingLeg, sdp: bytes, media: MediaSession) -> bytes:
     """The callee answered: complete offer and answer on both legs (RFC 3261 §13.2.1). Raises SdpRefused.
 
     When the INVITE made an offer, `sdp` answers it. When it made none, `sdp` is the callee's offer, and the
-    caller's ACK brings the answer. What comes back is how the caller describes itself.
+    caller's ACK brings the answer. What comes back is how the caller describes itself. Two offers, of a caller and of
+    who picks its call up, answer each other.
     """
+    if caller.offer and isinstance(callee, IncomingLeg):
+        to_callee, to_caller = cross(caller.offer, sdp, media)
+        callee.answer(to_callee)
+        caller.answer(to_caller)
+        return caller.offer
     if caller.offer:
         caller.answer(media.answer(sdp, Side.CALLEE))
         return caller.offer
@@ -120,9 +126,17 @@ async def join(caller: IncomingLeg, callee: OutgoingLeg, sdp: bytes, media: Medi
     while True:
         leg, event = await caller.inbox.get()
         if leg is caller and isinstance(event, Confirmed):
-            callee.ack(media.answer(event.body, Side.CALLER))
+            callee.conclude(media.answer(event.body, Side.CALLER))
             return event.body
         leg.put_off(event)
+
+
+def cross(caller: bytes, callee: bytes, media: MediaSession) -> tuple[bytes, bytes]:
+    """Of two offers, the answer to the callee's and the one to the caller's: each has the codecs of both. Raises
+    SdpRefused."""
+    media.offer(callee, Side.CALLEE)
+    to_caller = media.answer(callee, Side.CALLEE)
+    return media.answer(caller, Side.CALLER), to_caller
 
 
 async def bridge(talk: Talk) -> Wish:

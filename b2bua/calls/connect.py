@@ -46,7 +46,7 @@ async def connect(
         phone = call.extension
         withheld = hides(caller.invite) or (phone is not None and phone.hide_caller_id)
         invitation = Invitation(call, caller.inbox, offer, shown(call, phone), withheld)
-        match await ring(pbx, plan, invitation, Caller(caller, call, media)):
+        match await ring(pbx, plan, invitation, Caller(caller, call, media, pbx.board)):
             case Unanswered() as unanswered:
                 _nobody_talks(caller, call, unanswered)
             case Announced(sound=sound, instead_of=unanswered):

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from b2bua.calls.bridge import End, Talk
+from b2bua.calls.pickup import PicksUp
 from b2bua.calls.referral import Referral
 from b2bua.calls.ring import Branch
 from b2bua.directory import Extension
@@ -77,6 +78,10 @@ class Meanwhile:
 
     def early_media(self, branch: Branch, sdp: bytes) -> None:
         """It was asked for an offer, and a preview of that helps nobody."""
+
+    def suits(self, wish: PicksUp) -> bool:
+        """That is found out by asking who remains."""
+        return True
 
     def hear(self, leg: Leg, event: Effect | Wish) -> None:
         referral = self._referral

@@ -10,7 +10,7 @@ from b2bua.cdr import Disposition, EndedBy, EndReason
 from b2bua.directory import Cause, Extension
 from b2bua.routing.dialplan import DialTrunk
 from b2bua.sip.effects import EndCause, Party
-from b2bua.ua.leg import LegEnd, OutgoingLeg
+from b2bua.ua.leg import IncomingLeg, LegEnd, OutgoingLeg
 
 NO_ANSWER = 480                            # Temporarily Unavailable (RFC 3261 §21.4.18)
 
@@ -20,7 +20,7 @@ class AnsweredBy:
     """The winner: its leg, whose phone it is (None: the outside, by `way`), and the SDP of its 2xx: its answer, or an
     offer that `wants_answer`."""
 
-    leg: OutgoingLeg
+    leg: OutgoingLeg | IncomingLeg         # incoming: it has picked the call up, and `sdp` is its offer
     extension: Extension | None
     sdp: bytes
     wants_answer: bool

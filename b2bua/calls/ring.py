@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
+from b2bua.calls.board import NOBODY, Board
+from b2bua.calls.bridge import cross
 from b2bua.calls.call import CallInProgress
 from b2bua.calls.invitation import Invitation
 from b2bua.calls.outcomes import (
@@ -25,6 +27,7 @@ from b2bua.calls.outcomes import (
     not_carried,
     unanswered,
 )
+from b2bua.calls.pickup import COMPLETED_ELSEWHERE, PicksUp
 from b2bua.calls.tolls import is_emergency
 from b2bua.cdr import Direction, EndReason
 from b2bua.directory import Cause, Extension
@@ -61,6 +64,10 @@ class Waiting(Protocol):
 
     def early_media(self, branch: Branch, sdp: bytes) -> None: ...
 
+    def suits(self, wish: PicksUp) -> bool:
+        """Whether whoever picks up has a codec in common with who waits."""
+        ...
+
     def hear(self, leg: Leg, event: Effect | Wish) -> None:
         """What happens on the other legs of the call."""
         ...
@@ -73,9 +80,21 @@ class Caller:
     leg: IncomingLeg
     call: CallInProgress
     media: MediaSession
+    board: Board
 
     def ring(self) -> None:
         self.leg.ring()
+        self.board.proceeds(self.leg)
+
+    def suits(self, wish: PicksUp) -> bool:
+        if not self.leg.offer:
+            return True
+        try:
+            cross(self.leg.offer, wish.leg.offer, self.media)
+        except SdpRefused as refused:
+            self.call.note(f"{wish.extension.number} cannot pick up: {refused}")
+            return False
+        return True
 
     def early_media(self, branch: Branch, sdp: bytes) -> None:
         if not self.leg.offer:
@@ -203,6 +222,7 @@ class _Round:
         self._pbx = pbx
         self._call = invitation.call
         self._inbox = invitation.inbox
+        self._shown = NOBODY if invitation.withheld else invitation.shown
         self._waiting = waiting
         self._seconds = seconds
         self._patience = patience
@@ -213,7 +233,7 @@ class _Round:
         self._failures: list[Unanswered] = []
 
     async def run(self, branches: AsyncIterator[Branch]) -> RingResult:
-        winner: OutgoingLeg | None = None
+        winner: Leg | None = None
         try:
             async with asyncio.timeout(self._seconds):
                 async for branch in branches:
@@ -227,9 +247,10 @@ class _Round:
             winner = result.leg if isinstance(result, AnsweredBy) else None
             return result
         finally:
+            why = COMPLETED_ELSEWHERE if winner is not None else ()
             for leg in self._branches:
                 if leg is not winner:
-                    leg.hang_up()
+                    leg.hang_up(why)
 
     async def _first_answer(self) -> RingResult:
         while self._open:
@@ -238,7 +259,10 @@ class _Round:
                 continue
             leg, event = heard
             branch = self._branches.get(leg)
-            if branch is None:
+            if isinstance(event, PicksUp):
+                if self._picked_up(event):
+                    return AnsweredBy(event.leg, event.extension, event.leg.offer, wants_answer=True)
+            elif branch is None:
                 self._waiting.hear(leg, event)
             else:
                 match event:
@@ -276,6 +300,21 @@ class _Round:
                 branch.leg.hang_up()
                 self._failed(branch, no_response(), f"no response within {self._patience:g} s")
 
+    def _picked_up(self, wish: PicksUp) -> bool:
+        """Whether the call is that phone's now."""
+        if wish.leg.end is not None:
+            return False
+        where = dict.fromkeys(one.extension.number for one in self._branches.values() if one.extension is not None)
+        if not where:                      # it has gone on to the outside
+            wish.too_late()
+            return False
+        if not self._waiting.suits(wish):
+            wish.refuse(488)
+            return False
+        self._call.note(f"{wish.extension.number} picks up the call that rings at {', '.join(where)}")
+        self._pbx.phone_rings(self._call, wish.extension)      # who talks shall see the card as well
+        return True
+
     def _best(self) -> Unanswered:
         best = best_of(self._failures)
         best = replace(best, moved=next((one.moved for one in self._failures if one.moved is not None), None))
@@ -285,6 +324,8 @@ class _Round:
     def _progress(self, branch: Branch, status: int, sdp: bytes) -> None:
         if sdp and self._alone:
             self._waiting.early_media(branch, sdp)
+        if branch.extension is not None:
+            self._pbx.board.rings(branch.leg, branch.extension, self._shown)
         if status == 180:
             self._rang = True
             self._waiting.ring()

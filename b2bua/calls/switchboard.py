@@ -14,6 +14,7 @@ from typing import Protocol
 import structlog
 
 from b2bua import numbers
+from b2bua.calls.board import Board, Line
 from b2bua.calls.bridge import Talk
 from b2bua.calls.call import CallInProgress
 from b2bua.calls.capacity import Capacity
@@ -26,6 +27,7 @@ from b2bua.calls.from_phone import call_from_phone
 from b2bua.calls.identity import read_caller
 from b2bua.calls.inbound import inbound_call
 from b2bua.calls.outcomes import Unanswered
+from b2bua.calls.pickup import PicksUp, find_ringing, may_replace_ringing, wanted
 from b2bua.calls.recordings import Recordings
 from b2bua.calls.report import report
 from b2bua.calls.standing import StandingCalls
@@ -49,15 +51,17 @@ from b2bua.routing.dialplan import (
     why_no_did,
 )
 from b2bua.sip.admission import Admission, Refuse, Verdict
+from b2bua.sip.dialog_info import DialogInfo
 from b2bua.sip.effects import Flow, IncomingRequest
 from b2bua.sip.fields import Replaces
 from b2bua.sip.grammar import ParseError
 from b2bua.sip.invite_session import InviteSession
-from b2bua.sip.message import Request
+from b2bua.sip.message import Request, Response
 from b2bua.sip.throttle import Ban, Silence
 from b2bua.ua.agent import UserAgent
 from b2bua.ua.leg import Inbox, IncomingLeg, Leg
-from b2bua.ua.registrar import Challenge, Registrar, Reply
+from b2bua.ua.notifier import ALLOW_EVENTS, Notifier, wants_dialogs
+from b2bua.ua.registrar import Challenge, ExtensionKey, Registrar, Reply
 from b2bua.ua.strangers import StrangersLog, UnknownCalls
 from b2bua.ua.trunk_table import TrunkTable
 
@@ -141,9 +145,13 @@ class Switchboard:
         self.tolls = Tolls(agent.now)
         self.media = media
         self.turns = GroupTurns()
+        self.board = Board(agent.now)
+        self.notifier = Notifier(agent, self._dialogs_of)
         self.counters = CallCounters(Counter(), Counter())
         self.hanging_up = False
         self._agent = agent
+        self.board.changed = self.notifier.changed
+        agent.on_gone = self.board.gone
         self._registrar = registrar
         self._trunks = trunks
         self._lookup = lookup
@@ -173,14 +181,22 @@ class Switchboard:
         now = self._agent.now()
         if request.method == "REGISTER" or (request.method == "INVITE" and not self._trunks.expects(request, flow)):
             return self._screen(request, flow, now)
+        if request.method == "SUBSCRIBE" and (wants_dialogs(request) or self._registrar.knows(flow.remote.host, now)):
+            if not wants_dialogs(request):
+                self.notifier.subscriptions.refuse(489, "no such event")
+                return Refuse(489, (ALLOW_EVENTS,))
+            return self._screen(request, flow, now)
         if self._trunks.expects(request, flow) or self._registrar.knows(flow.remote.host, now):
             return Admission.ADMIT
         self._registrar.suspect(request, flow, now)
         return Admission.IGNORE
 
     def _screen(self, request: Request, flow: Flow, now: float) -> Verdict:
-        from_trunk = request.method == "REGISTER" and self._trunks.knows(flow.remote.host)
-        match self._registrar.screen(request, flow, now, from_trunk=from_trunk):
+        host, method = flow.remote.host, request.method
+        # A whole office of phones asks for its lamps at once; that must not look like guessing.
+        expected = (method == "REGISTER" and self._trunks.knows(host)) or (
+            method == "SUBSCRIBE" and self._registrar.knows(host, now))
+        match self._registrar.screen(request, flow, now, from_trunk=expected):
             case Challenge(status=status, headers=headers):
                 challenge = Refuse(status, headers)
                 if request.method != "INVITE":
@@ -246,13 +262,43 @@ class Switchboard:
                     self.counters.refused["silenced"] += 1
                     self._agent.core.abandon(event.transaction)
             return
-        status = 200 if request.method == "OPTIONS" else 405
-        headers = (("Allow", ", ".join(self._agent.core.config.allow)),)
-        response = request.response(status, to_tag=self._agent.core.new_tag(), headers=headers)
-        self._agent.perform(self._agent.core.respond(event.transaction, response, now))
+        if request.method == "SUBSCRIBE":
+            self._subscribe(event)
+            return
+        self._agent.perform(self._agent.core.respond(event.transaction, self._answer_to(request), now))
+
+    def _subscribe(self, event: IncomingRequest) -> None:
+        request, now, core = event.request, self._agent.now(), self._agent.core
+        if self._draining:
+            response = request.response(503, to_tag=core.new_tag(), headers=(IDLE,))
+            self._agent.perform(core.respond(event.transaction, response, now))
+            return
+        match self._registrar.authenticate(request, event.flow, now):
+            case Extension() as extension:
+                self.notifier.subscribe(event, extension, self.directory)
+            case Challenge(status=status, headers=headers, delay=delay):
+                response = request.response(status, to_tag=core.new_tag(), headers=headers)
+                self._agent.later(delay, lambda: core.respond(event.transaction, response, self._agent.now()))
+            case Silence():
+                self.counters.refused["silenced"] += 1
+                core.abandon(event.transaction)
+
+    def _answer_to(self, request: Request) -> Response:
+        """What else comes from outside of all calls: OPTIONS is answered, NOTIFY and INFO belong to something that is
+        not there, and the rest means nothing to us but in a call."""
+        core = self._agent.core
+        if request.method == "OPTIONS":
+            response = core.capabilities(request)
+            response.headers.add(*ALLOW_EVENTS)
+            return response
+        if request.method in ("NOTIFY", "INFO"):
+            return request.response(481, to_tag=core.new_tag())
+        allow = ", ".join(method for method in core.config.allow if method != request.method)
+        return request.response(405, to_tag=core.new_tag(), headers=(("Allow", allow),))
 
     def flow_failed(self, flow: Flow) -> None:
         self._registrar.flow_gone(flow)
+        self.notifier.flow_gone(flow)
 
     # -- which script
 
@@ -280,7 +326,9 @@ class Switchboard:
     def _from_phone(self, session: InviteSession, extension: Extension) -> None:
         dialled = session.invite.uri.user
         client = self.directory.client[extension.client]
-        plan = self.plan_for(extension, dialled)
+        plan = self._pick_up_or_dial(session, extension, dialled)
+        if plan is None:
+            return
         outside = isinstance(plan, Plan) and plan.outside
         direction = Direction.OUTBOUND if outside else Direction.INTERNAL
         shown = numbers.normalise(dialled, client.country) if outside else dialled
@@ -289,7 +337,28 @@ class Switchboard:
         caller = self._agent.accept(session, extension.number)
         if not _is_urgent(plan) and (reached := self.capacity.reached(client, None, extension)) is not None:
             plan = NoRoute(503, EndReason.LIMIT_REACHED, self.tolls.full(reached))
+        if isinstance(plan, Plan):
+            self.board.dials(caller, extension, dialled)
         self._start(call, caller, call_from_phone(caller, self, call, plan))
+
+    def _pick_up_or_dial(self, session: InviteSession, extension: Extension, dialled: str) -> Plan | NoRoute | None:
+        """None: the phone goes into a call that rings at a colleague's, and makes none of its own."""
+        number = wanted(self.directory, extension, dialled)
+        if number is None:
+            return self.plan_for(extension, dialled)
+        found = find_ringing(self.board, self.directory, extension, number)
+        if isinstance(found, NoRoute):
+            return found
+        self._pick_up(session, extension, found, 480)
+        return None
+
+    def _pick_up(self, session: InviteSession, extension: Extension, line: Line, too_late: int) -> None:
+        there = self._agent.leg_of(line.session)
+        if there is None or not session.offer:         # who picks up has to say by which codecs
+            self._agent.perform(session.reject(481 if there is None else 488, self._agent.now()))
+            return
+        leg = self._agent.accept(session, extension.number, there.inbox)
+        there.inbox.put(leg, PicksUp(leg, extension, too_late))
 
     def _takes_over(self, session: InviteSession, extension: Extension) -> None:
         """INVITE with Replaces (RFC 3891): a phone comes into a call that there is, and makes none of its own."""
@@ -299,6 +368,13 @@ class Switchboard:
             replaces = None
         if replaces is None:
             self._agent.perform(session.reject(400, self._agent.now()))
+            return
+        if (line := self._ringing_named(replaces)) is not None:
+            client = self.directory.client.get(extension.client)
+            if may_replace_ringing(line, client, extension):
+                self._pick_up(session, extension, line, 481)
+            else:
+                self._agent.perform(session.reject(403, self._agent.now()))
             return
         match may_replace(self.dialog_named(replaces), extension, replaces):
             case (Talk() as talk, Leg() as instead_of) if session.offer:
@@ -391,6 +467,7 @@ class Switchboard:
                 await self._idle.wait()
         except TimeoutError:
             log.warning("hanging up", calls=len(self._live), after_seconds=patience)
+        await self.notifier.deactivate()
         self.hanging_up = True
         for live in tuple(self._live.values()):
             live.task.cancel()
@@ -399,6 +476,7 @@ class Switchboard:
             _, late = await asyncio.wait(self._tasks, timeout=LAST_RECORDS)
             for task in late:
                 task.cancel()
+        self.notifier.close()
 
     # -- what the scripts ask
 
@@ -439,6 +517,8 @@ class Switchboard:
         client = self.directory.client.get(extension.client)
         if client is None:                 # a call in progress may outlive its client
             return NoRoute(403, EndReason.NOT_ALLOWED, f"{extension.client} was taken out of the directory")
+        if wanted(self.directory, extension, dialled) is not None:
+            return NoRoute(404, EndReason.NOT_ALLOWED, f"{dialled} is a pickup code, and no number")
         reachable, choice = self.dialler.reachable, self._trunks.choice
         plan = plan_from_extension(
             self.directory, extension, dialled, client.country, reachable, choice, self.turns.now
@@ -465,6 +545,7 @@ class Switchboard:
     def talking(self, talk: Talk) -> Iterator[None]:
         """So long, Replaces may name its dialogs, and the two are in a conversation."""
         self._talks[talk.inbox] = talk
+        self.board.talks(talk)
         self.turns.talks((talk.caller.extension, talk.callee.extension))
         try:
             yield
@@ -483,10 +564,26 @@ class Switchboard:
         live = next((live for live in self._live.values() if live.inbox is leg.inbox), None)
         return 481 if live is None else Named(leg, live.call, self._talks.get(leg.inbox))
 
+    def _ringing_named(self, replaces: Replaces) -> Line | None:
+        """The phone that rings in that dialog. Which of the tags is ours is told differently by phones that have them
+        of a dialog-info: as the ringing phone would write them (RFC 4235 §4.1), or as we would."""
+        tags = (replaces.to_tag, replaces.from_tag)
+        for ours, theirs in (tags, tags[::-1]):
+            session = self._agent.core.find(replaces.call_id, ours, theirs)
+            line = self.board.line_of(session) if session is not None else None
+            if line is not None and line.rings:
+                return line
+        return None
+
+    def _dialogs_of(self, key: ExtensionKey) -> Sequence[DialogInfo]:
+        client = self.directory.client.get(key[0])
+        return () if client is None else self.board.dialogs(key, client)
+
     def handed_over(self, talk: Talk, leaving: Extension | None, newcomer: Extension | None) -> None:
         """Others talk: these are the legs that would be left behind by a crash."""
         self.turns.talks((newcomer,))
         self.turns.left((leaving,), self._agent.now())
+        self.board.talks(talk)
         self._standing.up(talk.call, talk.caller.leg, talk.callee.leg)
 
     def see_off(self, goodbye: Coroutine[object, object, None]) -> None:
@@ -566,6 +663,7 @@ class Switchboard:
         self.tolls.allowance.use(directory)
         self._registrar.use(directory)
         self._trunks.use(directory)
+        self.notifier.use(directory)
         await self._crm.use(directory)
         log.info("directory loaded", clients=len(directory.clients), extensions=len(directory.extensions))
 

@@ -51,6 +51,8 @@ async def converse(pbx: Switchboard, talk: Talk) -> None:
                         await _obey(pbx, talk, by, request)
                     case Joins():
                         await _let_in(pbx, talk, wish)
+                    case _:                # it wanted to pick up what has been answered
+                        wish.too_late()
                 talk.changing = False
                 for end in (talk.caller, talk.callee):  # a transfer that failed may have nobody to go back to
                     if end.leg.end is not None:

@@ -205,6 +205,18 @@ class UserAgentCore:
             fields.append(("Content-Type", content_type or "application/sdp"))
         return stack.send(Request(method, uri, Headers(fields), body), flow, _OUT_OF_DIALOG, now)
 
+    def notify(
+        self, dialog: Dialog, headers: Fields, body: bytes, content_type: str, now: float
+    ) -> tuple[ClientTransaction, list[Effect]]:
+        """A NOTIFY in a subscription's own dialog. Its outcome is a `RequestAnswered`."""
+        about_us = (*headers, *self._stack.about_us[::2])
+        request = dialog.request("NOTIFY", self._table.new_via(dialog.flow), about_us, body, content_type)
+        return self._stack.send(request, dialog.flow, _OUT_OF_DIALOG, now)
+
+    def capabilities(self, request: Request) -> Response:
+        """200 to an OPTIONS outside of dialogs (RFC 3261 §11.2)."""
+        return self._stack.capabilities(request, 200)
+
     def respond(self, transaction: ServerTransaction, response: Response, now: float) -> list[Effect]:
         """The answer to an `IncomingRequest`."""
         return self._table.respond(transaction, response, now)
@@ -337,6 +349,8 @@ class UserAgentCore:
         tag = request.to_tag
         if tag is not None:
             session = self._session_of(request, tag)
+            if session is None and request.method == "SUBSCRIBE" and refusal is None:
+                return [IncomingRequest(transaction, request, flow)]
             if session is None:
                 refusal = request.response(481)
             elif refusal is None:

@@ -79,6 +79,11 @@ class Dialog:
         if self._move_to(message):
             self._aim(flow)
 
+    def follow(self, message: Message, flow: Flow) -> None:
+        """Whoever refreshes a subscription is where it says, or where it is heard now (RFC 3261 §12.2.2)."""
+        self._move_to(message)
+        self._aim(flow)
+
     def _move_to(self, message: Message) -> bool:
         """Take the Contact as the remote target. Forgiving: one that cannot be used changes nothing."""
         try:

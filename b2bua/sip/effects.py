@@ -105,7 +105,8 @@ class IncomingInvite:
 
 @dataclass(frozen=True, slots=True)
 class IncomingRequest:
-    """A request outside any dialog that is not an INVITE: REGISTER, OPTIONS, MESSAGE, ...
+    """A request outside any dialog that is not an INVITE: REGISTER, OPTIONS, MESSAGE, ... A SUBSCRIBE also comes here
+    from inside a dialog, unless it is a call's: subscriptions are not the core's.
 
     To be answered by `core.respond(transaction, response, now)`.
     """

@@ -157,7 +157,9 @@ def _rows_of(directory: Directory) -> dict[Table, dict[Key, dict[str, Any]]]:
                    "country": client.country, "caller_id": client.caller_id,
                    "forward_outside": client.forward_outside, "outgoing_per_hour": client.outgoing_per_hour,
                    "limits": json.dumps([_fields(limit) for limit in client.limits]),
-                   "music_on_hold": client.music_on_hold} for client in directory.clients],
+                   "music_on_hold": client.music_on_hold, "pickup_code": client.pickup_code,
+                   "group_pickup_code": client.group_pickup_code, "show_callers": client.show_callers}
+                  for client in directory.clients],
         crm_accounts: [{"client": client.id, **_fields(client.crm)} for client in directory.clients if client.crm],
         trunks: [_trunk_row(trunk) for trunk in directory.trunks],
         extensions: [{**_fields(extension), "ha1": json.dumps(dict(extension.ha1))}

@@ -163,6 +163,9 @@ clients = Table(
     Column("outgoing_per_hour", Integer, nullable=False),
     Column("limits", Text, nullable=False),                # JSON list
     Column("music_on_hold", Text, nullable=False),
+    Column("pickup_code", Text, nullable=False),
+    Column("group_pickup_code", Text, nullable=False),
+    Column("show_callers", Boolean(create_constraint=False), nullable=False),
 )
 
 crm_accounts = Table(

@@ -13,6 +13,7 @@ from b2bua.net.transport import MessageTransport
 from b2bua.sip.auth import DigestClient
 from b2bua.sip.client_transactions import ClientTransaction
 from b2bua.sip.core import OutgoingInvite, UserAgentCore
+from b2bua.sip.dialog import Dialog
 from b2bua.sip.effects import (
     Address,
     Effect,
@@ -73,6 +74,7 @@ class UserAgent:
         self._user: TransactionUser | None = None
         self._legs: dict[InviteSession, Leg] = {}
         self._answers: dict[ClientTransaction, asyncio.Future[Response]] = {}
+        self.on_gone: Callable[[InviteSession], None] = _nothing       # a leg's session is over
         self._timer: asyncio.Handle | None = None
         self._timer_at = 0.0
 
@@ -168,6 +170,7 @@ class UserAgent:
             return
         if isinstance(effect, Ended | Rejected):
             del self._legs[session]
+            self.on_gone(session)
         leg.notify(effect)
 
     def _arm(self) -> None:
@@ -208,7 +211,8 @@ class UserAgent:
 
     def let_go(self, session: InviteSession) -> None:
         """We ended it: the core reports nothing more of it (see invite_session)."""
-        self._legs.pop(session, None)
+        if self._legs.pop(session, None) is not None:
+            self.on_gone(session)
 
     @property
     def leg_count(self) -> int:
@@ -263,6 +267,21 @@ class UserAgent:
         """The same INVITE again with credentials (RFC 3261 §22.2): the leg and its session go on."""
         session, effects = self.core.retry(leg.session, headers, self.now())
         self._legs[session] = leg
+        self.perform(effects)
+
+    def notify(
+        self,
+        dialog: Dialog,
+        headers: HeaderFields,
+        body: bytes,
+        content_type: str,
+        answered: Callable[[Response], None],
+    ) -> None:
+        """A NOTIFY in a subscription's dialog; `answered` gets its final response, a 408 or 503 of our own too."""
+        transaction, effects = self.core.notify(dialog, headers, body, content_type, self.now())
+        answer: asyncio.Future[Response] = self._loop.create_future()
+        answer.add_done_callback(lambda done: answered(done.result()))
+        self._answers[transaction] = answer
         self.perform(effects)
 
     def later(self, delay: float, effects: Callable[[], Sequence[Effect]]) -> None:
@@ -326,6 +345,10 @@ class UserAgent:
             return await answer
         finally:
             self._answers.pop(transaction, None)
+
+
+def _nothing(_: InviteSession) -> None:
+    """Nobody wants to know."""
 
 
 class NoDestination(Exception):

@@ -75,6 +75,8 @@ class Inbox:
         """The end of a leg always has a place: there is one each."""
         if len(self._events) >= MAX_WAITING_EVENTS and not isinstance(event, Ended):
             self.dropped += 1
+            if isinstance(event, Wish):
+                event.too_late()
             return
         self._events.append((leg, event))
         self._wake()
@@ -184,6 +186,8 @@ class Leg:
                 self.refuse_offer(request, 491)
             case DialogRequest(request=request):
                 self.respond(request, 480)
+            case Wish():
+                event.too_late()
 
     def move(self, inbox: Inbox) -> Leg:
         """The same dialog as a leg of another call. For the call that it leaves, it has ended."""

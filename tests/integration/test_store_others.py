@@ -22,7 +22,8 @@ from tests.support.records import NOON
 
 ACME = ClientId("acme")
 CLIENT = Client(ACME, "Acme", CrmAccount("https://acme.amocrm.ru", "token", patience=1.0, default_user=5),
-                caller_id="+74957654321", forward_outside=True, music_on_hold="music")
+                caller_id="+74957654321", forward_outside=True, music_on_hold="music",
+                pickup_code="*77", group_pickup_code="", show_callers=True)
 HA1 = {"MD5": "a" * 32, "SHA-256": "b" * 64}
 EXTENSIONS = tuple(Extension(ACME, number, f"acme-{number}", HA1, name=f"Имя {number}", caller_id="+74957654322",
                              hide_caller_id=number == "102", ring_seconds=25,

@@ -54,7 +54,7 @@ async def test_a_phone_hears_an_announcement_to_its_end(daemon: Daemon, tmp_path
     addresses = daemon.addresses
     async with running_baresip(
         tmp_path, addresses.phone("101"), daemon.sip, user="101", login="office-101", password=PASSWORD,
-        frequency=SPOKEN_BY_PHONE, codec=codec,
+        frequency=SPOKEN_BY_PHONE, codecs=codec,
     ) as phone, asyncio.timeout(30):
         await phone.event("REGISTER_OK")
         await phone.tell("dial", "109")

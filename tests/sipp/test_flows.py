@@ -14,7 +14,7 @@ from tests.sipp.office import DID, OFFICE, OTHER_PASSWORD, PASSWORD, QUICK_DID, 
 from tests.support import sipp
 from tests.support.daemon import Addresses, Daemon, running_daemon
 from tests.support.pings import answered_pings
-from tests.support.sipp import Sipp, bound, ended, run_pair
+from tests.support.sipp import Sipp, bound, ended, run_pair, seen
 
 pytestmark = pytest.mark.skipif(not sipp.available, reason="SIPp is not installed (Debian: sip-tester)")
 
@@ -118,6 +118,31 @@ async def test_a_call_from_outside_that_is_transferred(ends: Ends) -> None:
     record = ends.daemon.record(caller=caller)
     assert outcome(record) == ("inbound", "answered", "callee", 200, "102")
     assert record["rang"] == '["101", "102"]'
+
+
+async def test_a_call_from_outside_that_another_phone_picks_up_while_a_third_one_watches(ends: Ends) -> None:
+    await ends.register("101", "102", "103")
+    caller = unique_number("pickup")
+    watcher = ends.phone("103", "subscribe_uac", called="101")
+    ringing = ends.phone("101", "inbound_pickup_uas")
+    trunk = ends.trunk("inbound_answered_uac", caller=caller, called=DID)
+    picker = ends.phone("102", "inbound_pickup_picker_uac", called="**101")
+    async with ended(await watcher.start(ends.daemon.sip)) as watching, ended(await ringing.start()) as rings:
+        await seen(watcher, "<state>terminated")
+        await bound(ringing.host, ringing.port)
+        async with ended(await trunk.start(ends.daemon.sip)) as calling:
+            await seen(watcher, "<state>early")
+            async with ended(await picker.start(ends.daemon.sip)) as picking:
+                for sipp, process in ((picker, picking), (trunk, calling), (ringing, rings), (watcher, watching)):
+                    await sipp.finish(process)
+    record = ends.daemon.record(caller=caller)
+    assert outcome(record) == ("inbound", "answered", "caller", 200, "102")
+    assert record["rang"] == '["101"]'
+
+
+async def test_a_phone_asks_for_its_voice_mail(ends: Ends) -> None:
+    await ends.register("102")
+    await ends.phone("102", "subscribe_other_uac", called="102").run(ends.daemon.sip)
 
 
 # -- to the outside, and inside

@@ -44,9 +44,10 @@ module_app ctrl_tcp.so
 ctrl_tcp_listen {host}:{control}
 """
 TLS_CONFIG = "sip_cafile {ca_file}\nsip_verify_server yes\nmodule_tmp uuid.so\n"      # outbound needs an instance
+PRESENCE_CONFIG = "module_app contact.so\nmodule_app presence.so\n"
 ACCOUNT = (
     "<sip:{user}@{server};transport={transport}>;auth_user={login};auth_pass={password}"
-    ';outbound="sip:{server};transport={transport}"{more};regint=60;answermode=auto;audio_codecs={codecs}'
+    ';outbound="sip:{server};transport={transport}"{more};regint=60;answermode={answers};audio_codecs={codecs}'
 )
 
 
@@ -104,15 +105,16 @@ class Baresip:
 @asynccontextmanager
 async def running_baresip(
     home: Path, host: str, server: str, *, user: str, login: str, password: str, frequency: float, codecs: str = "PCMA",
-    ca_file: Path | None = None,
+    ca_file: Path | None = None, answers: bool = True, contacts: str = "",
 ) -> AsyncIterator[Baresip]:
-    """A phone at `host` that registers at `server` and answers every call with a tone. With a `ca_file` it goes by TLS,
-    and by the rules of outbound (RFC 5626)."""
+    """A phone at `host` that registers at `server` and answers every call with a tone, or only rings. With a
+    `ca_file` it goes by TLS, and by the rules of outbound (RFC 5626); with `contacts` it asks for their presence."""
     transport, more = ("udp", "") if ca_file is None else ("tls", ";sipnat=outbound")
     account = ACCOUNT.format(
-        user=user, server=server, login=login, password=password, codecs=codecs, transport=transport, more=more
+        user=user, server=server, login=login, password=password, codecs=codecs, transport=transport, more=more,
+        answers="auto" if answers else "manual",
     )
-    with _furnished(home, host, frequency, ca_file) as log:
+    with _furnished(home, host, frequency, ca_file, contacts) as log:
         process = await asyncio.create_subprocess_exec(
             "baresip", "-f", str(home), "-s", cwd=home, stdin=DEVNULL, stdout=log, stderr=STDOUT
         )
@@ -131,14 +133,15 @@ async def running_baresip(
                 await writer.wait_closed()
 
 
-def _furnished(home: Path, host: str, frequency: float, ca_file: Path | None) -> BinaryIO:
+def _furnished(home: Path, host: str, frequency: float, ca_file: Path | None, contacts: str) -> BinaryIO:
     """What baresip wants to find in its directory; the file that its log goes to."""
     home.mkdir(parents=True, exist_ok=True)
     write_wav(home / "microphone.wav", tone(frequency, MICROPHONE_SECONDS))
     config = CONFIG.format(host=host, home=home, modules=MODULES, control=CONTROL_PORT)
-    (home / "config").write_text(config if ca_file is None else config + TLS_CONFIG.format(ca_file=ca_file))
-    for empty in ("accounts", "contacts"):
-        (home / empty).write_text("")
+    config += "" if ca_file is None else TLS_CONFIG.format(ca_file=ca_file)
+    (home / "config").write_text(config + (PRESENCE_CONFIG if contacts else ""))
+    (home / "accounts").write_text("")
+    (home / "contacts").write_text(contacts)
     return (home / "log").open("wb")
 
 

@@ -54,10 +54,10 @@ class Sipp:
         """Wait for its end; SippFailed unless every call went as written."""
         _, complaint = await process.communicate()
         if process.returncode != 0:
-            seen = [complaint.decode(errors="replace"), *(self._log(name) for name in ("errors", "messages"))]
+            seen = [complaint.decode(errors="replace"), *(self.log(name) for name in ("errors", "messages"))]
             raise SippFailed(f"{self.scenario} at {self.host} ended with {process.returncode}\n" + "\n".join(seen))
 
-    def _log(self, kind: str) -> str:
+    def log(self, kind: str) -> str:
         path = self.logs / f"{self.scenario}.{kind}"
         return path.read_text(errors="replace")[-TAIL:] if path.exists() else ""
 
@@ -94,6 +94,13 @@ async def bound(host: str, port: int, patience: float = 5.0) -> None:
     async with asyncio.timeout(patience):
         while not is_bound(host, port):      # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+async def seen(sipp: Sipp, text: str, patience: float = 10.0) -> None:
+    """Wait until that end has sent or received a message with this in it."""
+    async with asyncio.timeout(patience):
+        while text not in sipp.log("messages"):      # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 def is_bound(host: str, port: int) -> bool:

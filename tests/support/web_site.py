@@ -26,6 +26,7 @@ from b2bua.metrics import Figures, Metrics
 from b2bua.net.streams import StreamCounters
 from b2bua.net.udp import UdpCounters
 from b2bua.sip.stack import Counters as CoreCounters
+from b2bua.sip.subscription import SubscriptionCounters
 from b2bua.sip.throttle import Ban
 from b2bua.sip.transaction_table import Counters as TransactionCounters
 from b2bua.store.migrate import migrate
@@ -106,6 +107,7 @@ def figures(**changes: Any) -> Figures:
         core=CoreCounters(), transactions=TransactionCounters(), live_sessions=0, live_transactions=0,
         transports=[("udp", UdpCounters()), ("tcp", StreamCounters())], registrar=RegistrarCounters(),
         certificates={"/etc/pbx.pem": 1.8e9}, phones={}, bans={},
+        live_subscriptions=0, subscriptions=SubscriptionCounters(),
         trunks_up=0, trunks_down=0, trunks=TrunkCounters(), lookup=LookupCounts(), outbox=OutboxCounts(),
         backlog=Backlog(), media=None, journal_waiting=0, journal_stored=0, journal_spilled=0, journal_lost=0,
         recordings_waiting=0, left_behind={}, errands_dropped=0, errands_failed=0, log_lines_dropped=0)
