@@ -17,11 +17,21 @@ class AnchoredPlane:
     def __init__(self) -> None:
         self.told: list[wire.Command] = []
         self._opened = 0
-        self.in_use = 0                    # sessions that are open
+        self._open_now: list[AnchoredSession] = []
 
     @property
     def problem(self) -> str | None:
         return None
+
+    @property
+    def in_use(self) -> int:
+        """How many sessions are open."""
+        return len(self._open_now)
+
+    def dies(self) -> None:
+        """The relay does, and another one takes its place."""
+        for session in self._open_now:
+            session.relay_is_gone()
 
     def hosts(self, session: int = 1) -> tuple[str, str]:
         """Where the relay sends to, for caller and callee of a session."""
@@ -38,11 +48,11 @@ class AnchoredPlane:
     @asynccontextmanager
     async def _open(self, call: str) -> AsyncIterator[MediaSession]:
         self._opened += 1
-        self.in_use += 1
         port = 20_000 + 4 * self._opened
         session = AnchoredSession(call, OpenPorts(self._opened, (port, port + 2)), SETTINGS, 1000, self.told.append)
+        self._open_now.append(session)
         try:
             yield session
         finally:
-            self.in_use -= 1
+            self._open_now.remove(session)
             session.relay_is_gone()
