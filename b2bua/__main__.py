@@ -17,7 +17,7 @@ from b2bua.apply_file import Change, apply_file, difference, merged, read_direct
 from b2bua.cdr import CallRecord, ClientId
 from b2bua.check import checked, notes
 from b2bua.config import Settings, load_settings
-from b2bua.daemon_link import DaemonUnreachable
+from b2bua.daemon_link import DaemonRefused, DaemonUnreachable
 from b2bua.directory import Directory
 from b2bua.faults import ConfigurationFaults
 from b2bua.keys import KeysUnavailable
@@ -31,7 +31,8 @@ RUNTIME_FAULT = 1
 WRONG_CONFIGURATION = 2
 
 _TROUBLES = (
-    OSError, DaemonUnreachable, StoreUnavailable, UnusableDatabase, DirectoryChanged, KeysUnavailable, MediaError,
+    OSError, DaemonRefused, DaemonUnreachable, StoreUnavailable, UnusableDatabase, DirectoryChanged, KeysUnavailable,
+    MediaError,
 )
 
 cli = typer.Typer(name="smartswitch", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -129,8 +130,8 @@ def calls(config: ConfigOption = None,
           limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many past calls.")] = 20,
           client: Annotated[str | None, typer.Option("--client", help="Only this client's calls.")] = None,
           as_json: JsonOption = False) -> None:
-    """Calls in progress, and the last ones."""
-    from b2bua.call_lists import as_plain, last_table, live_calls, live_table
+    """Calls in progress, those from unknown addresses, and the last ones."""
+    from b2bua.call_lists import as_plain, last_table, live_calls, live_table, turned_away_table
     with _faults_told(config):
         settings = load_settings(config)
     live = live_calls(settings, client)
@@ -138,11 +139,14 @@ def calls(config: ConfigOption = None,
         last = asyncio.run(_last_calls(settings, limit, ClientId(client) if client else None))
     if as_json:
         past = [as_plain(call) for call in last]
-        _print_json({"daemon": live.problem or "running", "live": live.calls, "last": past})
+        _print_json({"daemon": live.problem or "running", "live": live.calls, "last": past,
+                     "turned_away": live.turned_away})
         return
     from rich.console import Console
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     console.print(live_table(live))
+    if live.turned_away:
+        console.print(turned_away_table(live))
     console.print(last_table(last))
 
 
@@ -151,6 +155,24 @@ async def _last_calls(settings: Settings, limit: int, client: ClientId | None) -
         return []
     async with open_store(settings.database_url) as store:
         return await store.calls.last_calls(limit, client)
+
+
+@cli.command()
+def explain(client: Annotated[str, typer.Option("--client", help="Whose call.")],
+            caller: Annotated[str, typer.Option("--from", metavar="N", help="Extension, outside number or anonymous.")],
+            dialled: Annotated[str, typer.Option("--to", metavar="N", help="Number, extension or group.")],
+            config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """What would happen to such a call now, and why; no phone rings."""
+    from b2bua.explanation import explanation, told
+    with _faults_told(config):
+        settings = load_settings(config)
+    with _troubles_told():
+        found = explanation(settings, client, caller, dialled)
+    if as_json:
+        _print_json(found)
+        return
+    for line in told(found):
+        typer.echo(line)
 
 
 bans_cli = typer.Typer(invoke_without_command=True, help="Addresses and accounts that get no answer for a while.")

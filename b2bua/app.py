@@ -214,6 +214,8 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
             states = trunks.states(agent.now())
             return Figures(
                 live_calls=Counter(call.state for call in switchboard.live_calls()),
+                limits_met=switchboard.tolls.alarms.met,
+                alarms=len(switchboard.alarms()),
                 calls=switchboard.counters,
                 agent=agent.counters,
                 core=agent.core.counters,

@@ -15,7 +15,19 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from b2bua.cdr import ClientId
 from b2bua.config import Network, read_toml
-from b2bua.directory import Cause, Client, CrmAccount, Directory, Extension, Group, Hours, Number, Strategy, Trunk
+from b2bua.directory import (
+    Cause,
+    Client,
+    CrmAccount,
+    Directory,
+    Extension,
+    Group,
+    Hours,
+    Number,
+    PrefixLimit,
+    Strategy,
+    Trunk,
+)
 from b2bua.faults import ConfigurationFaults, Fault, Location, did_you_mean, dotted, faults_of_validation
 from b2bua.numbers import NumberFormat, normalise
 from b2bua.routing import hours as opening
@@ -33,6 +45,7 @@ Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 FilePath = Annotated[str, Field(max_length=1000, pattern=r"^(/[^\x00-\x1f\x7f]*)?$")]      # absolute, on the server
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 Prefix = Annotated[str, Field(pattern=r"^\+?[0-9*#]{1,15}$")]
+Destination = Annotated[str, Field(pattern=r"^(\+[0-9]{0,15}|[0-9*#]{1,12})$")]
 Onward = Annotated[str, Field(pattern=r"^([0-9*#]{1,12}|\+[0-9]{5,15})$")]
 CallerNumber = Annotated[str, Field(max_length=40, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
@@ -129,6 +142,9 @@ class ExtensionEntry(Entry):
         description="extension, group or +number where a call goes on that nobody answered")
     on_busy: Onward | None = Field(default=None, description="the same when it is busy, or declines")
     on_unregistered: Onward | None = Field(default=None, description="the same when no phone of it can be reached")
+    max_calls: int = Field(default=10, ge=1, le=100_000, description="calls at once that its phones have made")
+    outgoing_per_hour: int = Field(default=60, ge=0, le=100_000,
+        description="outside calls within an hour that it dials, transfers or sends on")
 
     @field_validator("password")
     @classmethod
@@ -207,10 +223,19 @@ class NumberEntry(Entry):
     hours: HoursEntry | None = Field(default=None, description="when it is open; default: always")
 
 
+class LimitEntry(Entry):
+    prefix: Destination = Field(description="how these numbers begin: \"+882\", or the digits of a short one")
+    max_calls: int | None = Field(default=None, ge=1, le=100_000, description="calls there at once; default: no limit")
+    per_hour: int | None = Field(default=None, ge=1, le=100_000,
+        description="calls there within an hour; default: no limit")
+    refused: bool = Field(default=False, description="no calls there at all")
+
+
 class ClientEntry(Entry):
     id: Word = Field(description="short name, for ever: letters, digits, . _ -")
     name: Text = Field(default="", description="for people; default: `id`")
     max_calls: int = Field(default=100, ge=1, le=100_000, description="calls at once")
+    outgoing_per_hour: int = Field(default=600, ge=0, le=100_000, description="outside calls within an hour")
     record: bool = Field(default=True, description="record outside calls")
     country: Country = Field(default="RU", description="how national numbers are read (ISO 3166)")
     caller_id: CallerNumber = Field(default="",
@@ -222,6 +247,8 @@ class ClientEntry(Entry):
     extension: tuple[ExtensionEntry, ...] = Field(default=(), description="employees' numbers and phones")
     group: tuple[GroupEntry, ...] = Field(default=(), description="numbers that ring several extensions")
     number: tuple[NumberEntry, ...] = Field(default=(), description="outside numbers and where their calls go")
+    limit: tuple[LimitEntry, ...] = Field(default=(), max_length=200,
+        description="outgoing calls by how their numbers begin")
 
 
 class DirectoryFile(Entry):
@@ -352,7 +379,8 @@ def _directory(entries: Iterable[ClientEntry], realm: str) -> Directory:
     for entry in entries:
         client = ClientId(entry.id)
         clients.append(Client(client, entry.name or entry.id, _crm(entry.crm), entry.max_calls, entry.record,
-                              entry.country, _caller_id(entry.caller_id, entry.country), entry.forward_outside))
+                              entry.country, _caller_id(entry.caller_id, entry.country), entry.forward_outside,
+                              entry.outgoing_per_hour, tuple(PrefixLimit(**one.model_dump()) for one in entry.limit)))
         trunks += [_trunk(client, trunk, entry.country) for trunk in entry.trunk]
         extensions += [_extension(client, one, login_of(entry, one), realm, entry.country) for one in entry.extension]
         groups += [Group(client, one.number, one.members, one.name, one.strategy, one.member_seconds, one.ring_seconds,
@@ -392,7 +420,8 @@ def _extension(client: ClientId, entry: ExtensionEntry, login: str, realm: str, 
         algorithm: ha1(algorithm, login, realm, entry.password.get_secret_value()) for algorithm in ("MD5", "SHA-256")}
     return Extension(client, entry.number, login, hashes, entry.name, entry.crm_user, entry.address, entry.ascii_only,
                      entry.max_contacts, _caller_id(entry.caller_id, country), entry.hide_caller_id, entry.ring_seconds,
-                     entry.forward_always, entry.on_no_answer, entry.on_busy, entry.on_unregistered)
+                     entry.forward_always, entry.on_no_answer, entry.on_busy, entry.on_unregistered,
+                     entry.max_calls, entry.outgoing_per_hour)
 
 
 @dataclass(slots=True)
@@ -420,6 +449,9 @@ class _Review:
                                   for i, one in enumerate(entry.extension) if one.crm_user is not None])
         self._unique("number", [(normalise(one.number, entry.country), (*at, "number", i, "number"))
                                 for i, one in enumerate(entry.number)])
+        self._unique("limit", [(one.prefix, (*at, "limit", i, "prefix")) for i, one in enumerate(entry.limit)])
+        for index, limit in enumerate(entry.limit):
+            self._limit(limit, (*at, "limit", index))
         for index, extension in enumerate(entry.extension):
             self._extension(entry, extension, (*at, "extension", index))
         self._groups(entry, at)
@@ -456,6 +488,15 @@ class _Review:
         if extension.password is None and extension.address is None:
             self._fault(at, f"extension {extension.number} has neither a password nor a fixed address",
                         "Add `password = …` for phones that register, or `address = \"sip:…\"`.")
+
+    def _limit(self, limit: LimitEntry, at: Location) -> None:
+        bounds = (limit.max_calls, limit.per_hour) != (None, None)
+        if limit.refused and bounds:
+            self._fault((*at, "refused"), f"calls to {limit.prefix} cannot be refused and counted as well",
+                        "Take one of the two out.")
+        elif not limit.refused and not bounds:
+            self._fault(at, f"the limit for {limit.prefix} limits nothing",
+                        "Add `max_calls`, `per_hour` or `refused = true`.")
 
     def _groups(self, client: ClientEntry, at: Location) -> None:
         known = {extension.number for extension in client.extension}

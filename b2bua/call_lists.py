@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
@@ -19,16 +19,18 @@ from b2bua.daemon_link import DaemonUnreachable, ask_daemon
 @dataclass(frozen=True, slots=True)
 class LiveCalls:
     calls: list[dict[str, Any]]
+    turned_away: list[dict[str, Any]] = field(default_factory=list)     # from unknown addresses, of no client
     problem: str | None = None         # why the daemon could not be asked
 
 
 def live_calls(settings: Settings, client: str | None = None) -> LiveCalls:
     """What the daemon of these settings says, by the token that it keeps in its data directory."""
     try:
-        calls = ask_daemon(settings, "GET", "/api/live")["calls"]
+        state = ask_daemon(settings, "GET", "/api/live")
     except DaemonUnreachable as error:
-        return LiveCalls([], str(error))
-    return LiveCalls([call for call in calls if client in (None, call["client"])])
+        return LiveCalls([], problem=str(error))
+    calls = [call for call in state["calls"] if client in (None, call["client"])]
+    return LiveCalls(calls, state["turned_away"] if client is None else [])
 
 
 def live_table(live: LiveCalls) -> Table | Text:
@@ -42,6 +44,14 @@ def live_table(live: LiveCalls) -> Table | Text:
         since = datetime.fromisoformat(call["started_at"])
         table.add_row(_clock(since), *[shown(call[name]) for name in (
             "client", "direction", "caller", "dialled", "contact", "extension", "state")])
+    return table
+
+
+def turned_away_table(live: LiveCalls) -> Table:
+    table = plain_table("Calls from unknown addresses", "at", "from", "dialled", "got", "why")
+    for call in live.turned_away:
+        at = datetime.fromisoformat(call["at"])
+        table.add_row(_clock(at), *[shown(call[name]) for name in ("source", "dialled", "done", "why")])
     return table
 
 

@@ -43,6 +43,35 @@ class RegisteredPhone:
     reachability: str = "not asked yet"     # "reachable", "lagged", "unreachable": its answers to OPTIONS
 
 
+@dataclass(frozen=True, slots=True)
+class TurnedAway:
+    """A call from an address of no trunk and no phone, the last one from there."""
+
+    at: datetime
+    source: str
+    dialled: str
+    why: str                            # which trunk it came nearest to, and why it is not that one's
+    done: str                           # "challenge", "refuse", "silence"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    why: str
+    does: str                           # "rings 101, 103 together for 30 s"
+    onward: tuple[str, ...]             # where the call goes from here when nobody takes it, a sentence for each cause
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What would happen to a call now. No steps: it would be refused with `status`, as `refusal` says."""
+
+    direction: Direction
+    notes: tuple[str, ...]              # what was found and decided beforehand
+    steps: tuple[PlannedStep, ...]
+    status: int | None = None
+    refusal: str = ""
+
+
 class Control(Protocol):
     def live_calls(self) -> Sequence[LiveCall]: ...
 
@@ -50,10 +79,22 @@ class Control(Protocol):
 
     def registered_phones(self) -> Sequence[RegisteredPhone]: ...
 
+    def turned_away(self) -> Sequence[TurnedAway]:
+        """Calls from unknown addresses, the latest first; a few."""
+        ...
+
+    def alarms(self) -> Sequence[str]:
+        """What somebody should look at: limits that calls have met within the hour."""
+        ...
+
     def bans(self) -> Sequence[Ban]: ...
 
     def lift_ban(self, subject: str) -> int:
         """Forgive an address or an account; how many bans that lifted."""
+        ...
+
+    async def explain(self, client: ClientId, caller: str, dialled: str) -> Explanation:
+        """What would happen to such a call now. Raises LookupError: there is no such client."""
         ...
 
     def ready(self) -> Sequence[str]:

@@ -17,8 +17,14 @@ class DaemonUnreachable(Exception):
     """One sentence: why the daemon could not be asked."""
 
 
-def ask_daemon(settings: Settings, method: str, path: str, body: object = None) -> dict[str, Any]:
-    """The answer, an object. Raises DaemonUnreachable."""
+class DaemonRefused(Exception):
+    """What the daemon says is wrong with the question, and what to do."""
+
+
+def ask_daemon(
+    settings: Settings, method: str, path: str, body: object = None, *, patience: float = DAEMON_SECONDS
+) -> dict[str, Any]:
+    """The answer, an object, within `patience` seconds. Raises DaemonUnreachable, DaemonRefused."""
     token = read_control_token(settings.server.data_dir)
     if token is None:
         raise DaemonUnreachable(
@@ -26,12 +32,15 @@ def ask_daemon(settings: Settings, method: str, path: str, body: object = None) 
     try:
         answer = httpx.request(
             method, f"{_local_url(settings)}{path}", json=body, headers={"Authorization": f"Bearer {token}"},
-            timeout=DAEMON_SECONDS, trust_env=False)
+            timeout=patience, trust_env=False)
+        if answer.status_code in (400, 404):
+            problem = answer.json()
+            raise DaemonRefused(f"{problem['title']}. {problem['remedy']}")
         answer.raise_for_status()
         found = answer.json()
         if not isinstance(found, dict):
             raise TypeError("its answer is no object")
-    except (httpx.HTTPError, ValueError, TypeError) as error:
+    except (httpx.HTTPError, ValueError, TypeError, KeyError) as error:
         raise DaemonUnreachable(f"the daemon does not answer at {_local_url(settings)}: {error}") from error
     return found
 

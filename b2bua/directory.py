@@ -38,6 +38,8 @@ class Extension:
     on_no_answer: str | None = None          # extension, group or +number where a call goes on
     on_busy: str | None = None
     on_unregistered: str | None = None
+    max_calls: int = 10                      # at once, that its phones have made
+    outgoing_per_hour: int = 60              # outside calls that it makes, transfers or sends on
 
     @property
     def overflow(self) -> Mapping[Cause, str]:
@@ -167,6 +169,16 @@ class CrmAccount:
 
 
 @dataclass(frozen=True, slots=True)
+class PrefixLimit:
+    """How many outgoing calls to numbers that begin so; None: as many as there are."""
+
+    prefix: str                              # "+882"
+    max_calls: int | None = None             # at once
+    per_hour: int | None = None
+    refused: bool = False                    # none at all
+
+
+@dataclass(frozen=True, slots=True)
 class Client:
     id: ClientId
     name: str
@@ -176,6 +188,8 @@ class Client:
     country: str = "RU"
     caller_id: str = ""                      # outgoing calls show this number unless extension or trunk say another
     forward_outside: bool = False            # extensions may send their calls on to outside numbers: a risk of fraud
+    outgoing_per_hour: int = 600             # of all extensions together, and of what numbers and groups send outside
+    limits: tuple[PrefixLimit, ...] = ()     # the longest prefix counts
 
 
 @dataclass(frozen=True)

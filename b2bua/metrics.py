@@ -80,6 +80,8 @@ class Figures:
     """The parts' own counters, as they stand; nothing is copied before it is scraped."""
 
     live_calls: Mapping[str, int]      # by state
+    limits_met: Mapping[str, int]      # by limit
+    alarms: int                        # in force
     calls: CallFigures
     agent: AgentCounters
     core: CoreCounters
@@ -186,6 +188,8 @@ def _of_calls(figures: Figures) -> Iterator[Metric]:
     yield finished
     yield _counters("calls_refused", "Calls turned away before they were calls.", "reason", figures.calls.refused)
     yield _total("call_faults", "Calls that broke by a fault of ours.", figures.calls.faults)
+    yield _counters("limits_met", "Calls, or ways outside, that met a limit of calls.", "limit", figures.limits_met)
+    yield _gauge("alarms", "Limits that calls have met within the hour, each once.", figures.alarms)
     yield _gauges("live_calls", "Calls in progress.", "state",
                   {"routing": 0, "ringing": 0, "talking": 0, **figures.live_calls})
 

@@ -8,12 +8,14 @@ from functools import lru_cache
 
 from phonenumbers import (
     NumberParseException,
+    PhoneMetadata,
     PhoneNumber,
     PhoneNumberFormat,
     ValidationResult,
     country_code_for_region,
     format_number,
     format_out_of_country_calling_number,
+    is_emergency_number,
     is_possible_number_with_reason,
     is_valid_number,
     national_significant_number,
@@ -66,6 +68,26 @@ def normalise(text: str, country: str) -> str:
         return plain
     number = _parsed(text if plain.startswith("+") else plain, country)
     return plain if number is None else format_number(number, PhoneNumberFormat.E164)
+
+
+@lru_cache(CACHED)
+def international(text: str, country: str) -> str:
+    """What a network of that country makes of a number, at worst: what `normalise` does not know, and the network may
+    put through all the same, gets its + here too. Short numbers stay."""
+    number = normalise(text, country)
+    digits = _digits(number)
+    if number.startswith("+") or is_short(number) or len(digits) < len(number):
+        return number
+    metadata = PhoneMetadata.metadata_for_region(country)
+    for prefix in (metadata.international_prefix if metadata is not None else None, "00"):
+        if prefix and (abroad := re.match(prefix, digits)) is not None:
+            return f"+{digits[abroad.end():]}"
+    return f"+{digits}" if len(digits) > COMPARED_DIGITS else digits
+
+
+def is_emergency(number: str, country: str) -> bool:
+    """112 and whatever else rings for help there."""
+    return is_short(number) and is_emergency_number(number, country)
 
 
 @lru_cache(CACHED)

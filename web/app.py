@@ -21,6 +21,7 @@ from web.bans import Bans
 from web.board import Boards
 from web.control_token import ControlToken
 from web.dashboard import Dashboard
+from web.explain import Explain
 from web.guard import Guard
 from web.health import Health
 from web.pages import STATIC
@@ -52,6 +53,7 @@ def create_app(
             Route("/", sign_in.only(dashboard.show)),
             Route("/live", sign_in.only(dashboard.live)),
             Route("/api/live", dashboard.api_live),
+            Route("/api/explain", Explain(control, token).show, methods=["POST"]),
             Route("/api/bans", bans.list),
             Route("/api/bans/lift", bans.lift, methods=["POST"]),
             Route("/r/{token}.mp3", Recordings(store, links, recordings, settings, counters).play),

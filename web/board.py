@@ -82,7 +82,8 @@ class Boards:
         calls, reasons = self._control.live_calls(), not_ready(self._control, self._store)
         trunks = [replace(trunk, detail=_COUNTDOWN.sub("", trunk.detail)) for trunk in self._control.trunk_states()]
         phones = [replace(phone, expires_in=0) for phone in self._control.registered_phones()]
-        shown = tuple(calls), trunks, phones, reasons
+        alarms, strangers = list(self._control.alarms()), self._control.turned_away()
+        shown = tuple(calls), trunks, phones, reasons, alarms, strangers
         if shown == self._shown:
             return self._board.live
         self._shown = shown
@@ -90,7 +91,8 @@ class Boards:
         return fragment("live.html", calls=calls[:MOST_LIVE], trunks=trunks[:MOST_LIVE], phones=phones[:MOST_LIVE],
                         counts={"calls": len(calls), "trunks": len(trunks), "phones": len(phones),
                                 "up": sum(trunk.up for trunk in trunks)},
-                        reasons=reasons, several_clients=len(clients) > 1, now=datetime.now(UTC))
+                        strangers=strangers, reasons=reasons, alarms=alarms[:MOST_LIVE],
+                        several_clients=len(clients) > 1, now=datetime.now(UTC))
 
     async def _history(self, now: float) -> str:
         try:

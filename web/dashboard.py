@@ -71,6 +71,7 @@ class Dashboard:
             "calls": [asdict(call) for call in self._control.live_calls()],
             "trunks": [asdict(trunk) for trunk in self._control.trunk_states()],
             "phones": [asdict(phone) for phone in self._control.registered_phones()],
+            "turned_away": [asdict(call) for call in self._control.turned_away()],
             "not_ready": not_ready(self._control, self._store),
         }
         return Response(json.dumps(body, default=_plain), headers=NO_STORE, media_type=JSONResponse.media_type)

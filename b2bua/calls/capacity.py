@@ -1,4 +1,4 @@
-"""How many calls there may be: the server's, each client's and each trunk's limit, and who counts for which."""
+"""How many calls there may be: the server's, each client's, trunk's and extension's limit, and who counts for which."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from collections import Counter
 from dataclasses import dataclass
 
 from b2bua.cdr import CallId, ClientId
-from b2bua.directory import Client, Trunk
+from b2bua.directory import Client, Extension, Trunk
 
 
 @dataclass(slots=True)
 class _Place:
-    """What one call counts for: its client and a line of a trunk; a second line, when it goes on outside."""
+    """What one call counts for: its client, the extension that makes it, and a line of a trunk; a second line, when it
+    goes on outside."""
 
     client: ClientId
     line: str | None
+    extension: str | None = None
     second_line: str | None = None
 
 
@@ -24,22 +26,26 @@ class Capacity:
     def __init__(self, max_calls: int) -> None:
         self._max_calls = max_calls        # of the whole server
         self._places: dict[CallId, _Place] = {}
-        self._taken: Counter[object] = Counter()     # by client, and by (client, trunk)
+        self._taken: Counter[object] = Counter()     # by client, (client, trunk), (client, None, extension)
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def reached(self, client: Client, trunk: Trunk | None) -> str | None:
-        """Why one more call of this client, by that trunk, is one too many."""
+    def reached(self, client: Client, trunk: Trunk | None, extension: Extension | None = None) -> str | None:
+        """Why one more call of this client, by that trunk or made by that extension, is one too many."""
         if len(self._places) >= self._max_calls:
             return f"the server carries {self._max_calls} calls already (sip.max_calls)"
         if self._taken[client.id] >= client.max_calls:
             return f"{client.id} has {client.max_calls} calls already (max_calls)"
+        if extension is not None and self._taken[client.id, None, extension.number] >= extension.max_calls:
+            return f"{extension.number} of {client.id} has made {extension.max_calls} calls already (max_calls)"
         return self._full(trunk) if trunk is not None else None
 
-    def enter(self, call: CallId, client: ClientId, trunk: str | None) -> None:
-        self._places[call] = _Place(client, trunk)
+    def enter(self, call: CallId, client: ClientId, trunk: str | None, extension: str | None = None) -> None:
+        self._places[call] = _Place(client, trunk, extension)
         self._count(client, +1)
+        if extension is not None:
+            self._count((client, None, extension), +1)
         self._count_line(client, trunk, +1)
 
     def leave(self, call: CallId) -> None:
@@ -47,22 +53,25 @@ class Capacity:
         place = self._places.pop(call, None)
         if place is not None:
             self._count(place.client, -1)
+            if place.extension is not None:
+                self._count((place.client, None, place.extension), -1)
             self._count_line(place.client, place.line, -1)
             self._count_line(place.client, place.second_line, -1)
 
-    def take_line(self, call: CallId, trunk: Trunk) -> str | None:
-        """From now on the call that goes out counts for this trunk, and for no other; or why the trunk is full."""
+    def take_line(self, call: CallId, trunk: Trunk, *, urgent: bool = False) -> str | None:
+        """From now on the call that goes out counts for this trunk, and for no other; or why the trunk is full.
+        `urgent`: the operator may say that, we do not."""
         place = self._places[call]
         self._count_line(place.client, place.line, -1)
-        full = self._full(trunk)
+        full = None if urgent else self._full(trunk)
         place.line = None if full is not None else trunk.name
         self._count_line(place.client, place.line, +1)
         return full
 
-    def take_second_line(self, call: CallId, trunk: Trunk) -> str | None:
+    def take_second_line(self, call: CallId, trunk: Trunk, *, urgent: bool = False) -> str | None:
         """A call that came by a trunk, or is up, goes outside, and keeps the line that it has."""
         self.leave_second_line(call)
-        full = self._full(trunk)
+        full = None if urgent else self._full(trunk)
         if full is None:
             self._places[call].second_line = trunk.name
             self._count_line(trunk.client, trunk.name, +1)

@@ -84,6 +84,7 @@ async def to_its_end(pbx: Switchboard, call: CallInProgress, caller: IncomingLeg
         if ended.end.reason and call.end is None:
             call.note(f"{by.value} said: {ended.end.reason}")
         call.over(disposition, CallEnd(by, reason, status))
+        ended.__traceback__ = None         # CPython 3.13: its frames and contextlib's would hold each other
     except MediaLost:
         call.over(Disposition.FAILED, CallEnd(EndedBy.SWITCH, EndReason.MEDIA_TIMEOUT, 500))
         call.note(f"hung up: {pbx.media.problem or 'no audio came for too long'}")

@@ -111,16 +111,17 @@ class StepDialler:
         domain = trunk.domain or trunk.host
         shown = shown_to(trunk, step.caller_id, hidden=invitation.withheld, diverted=step.diverted)
         call.note(f"shows {shown.from_.uri.user}" + (", number withheld" if invitation.withheld else ""))
+        offer = invitation.offer or invitation.outside_offer
         outgoing = OutgoingInvite(
             request_uri=Uri.sip(step.number, trunk.host, trunk.port),
             from_=shown.from_,
             to=NameAddr(Uri.sip(step.number, domain)),
             contact_user=shown.contact_user,
-            body=invitation.offer,
+            body=offer,
             headers=(*shown.headers, *invitation.headers),
             routes=line.routes,
             authorize=line.digest.authorize,
-            reliable=bool(invitation.offer),
+            reliable=bool(offer),
         )
         leg = self._agent.dial(outgoing, flow, invitation.inbox, trunk.name, line.digest, by_size=True)
         yield Branch(leg, None)

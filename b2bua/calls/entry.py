@@ -5,6 +5,7 @@ no codec is left that only one of them has.
 
     who comes                         its offer is in                     it gets the answer in
     the target of a blind transfer    the 200 to our INVITE without SDP   the ACK
+    the same, by a trunk              the 200 that answers `introduction` a re-INVITE, if there is something to say
     a party of another call           the 200 to our re-INVITE without    the ACK
     a phone with INVITE, Replaces     the INVITE                          the 200
 """
@@ -21,6 +22,7 @@ from b2bua.calls.referral import Referral
 from b2bua.calls.ring import Branch
 from b2bua.directory import Extension
 from b2bua.media.plane import SdpRefused
+from b2bua.sdp.negotiation import speaks
 from b2bua.sip.effects import DialogRequest, DialogResponse, Effect, Ended, OfferAnswered, OfferReceived, OfferRefused
 from b2bua.ua.leg import IncomingLeg, Leg, LegEnded, Wish, while_up
 
@@ -39,6 +41,7 @@ class Newcomer:
     leg: Leg
     extension: Extension | None
     offer: bytes
+    agreed: bool = False                   # that was its answer to an introduction, and nobody waits for another
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +159,14 @@ class Entry:
                 return response.status
             case OfferAnswered(response=response):
                 remaining.sdp, self._was_answered = response.body, True
-        newcomer.leg.conclude(talk.media.answer(remaining.sdp, remaining.side))
+        answer = talk.media.answer(remaining.sdp, remaining.side)
+        if not newcomer.agreed:
+            newcomer.leg.conclude(answer)
+        elif not speaks(remaining.sdp, offer):
+            narrowed = await self._offer(newcomer.leg, talk.media.offer(remaining.sdp, remaining.side))
+            if isinstance(narrowed, OfferAnswered):
+                offer = narrowed.response.body
+                talk.media.answer(offer, self._leaving.side)
         talk.replace(self._leaving, End(newcomer.leg, self._leaving.side, newcomer.extension, offer))
         return 200
 
@@ -211,6 +221,14 @@ class Entry:
             again = self._talk.media.offer(leaving.sdp, leaving.side)
             if self._was_answered:
                 self._remaining.leg.reoffer(again)
+
+
+def introduction(talk: Talk, remaining: End) -> bytes:
+    """What a trunk is offered on behalf of the one who remains; b"": it has to make the offer."""
+    try:
+        return talk.media.introduce(remaining.sdp, remaining.side)
+    except SdpRefused:
+        return b""
 
 
 async def see_off(leg: Leg) -> None:

@@ -19,4 +19,4 @@ async def inbound_call(
     """Ask the CRM who calls, ring who should answer, connect, report."""
     async with to_its_end(pbx, call, caller), pbx.media.open(call.id) as media, caller, while_up(caller) as set_up:
         call.contact = await pbx.find_contact(call)           # patient for 1.5 s, then None
-        await connect(pbx, call, caller, pbx.plan_for_did(call, directory, did), media, set_up)
+        await connect(pbx, call, caller, pbx.plan_for_did(directory, did, call.contact), media, set_up)

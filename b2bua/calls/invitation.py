@@ -25,6 +25,7 @@ class Invitation:
     shown: Shown
     withheld: bool                         # outside, nobody learns who calls
     referred_by: str = ""                  # of the REFER that it follows from (RFC 3892)
+    outside_offer: bytes = b""             # for trunks, many of which refuse an INVITE without one
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:

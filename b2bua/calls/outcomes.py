@@ -17,11 +17,13 @@ NO_ANSWER = 480                            # Temporarily Unavailable (RFC 3261 Â
 
 @dataclass(frozen=True, slots=True)
 class AnsweredBy:
-    """The winner: its leg, whose phone it is (None: the outside, by `way`), and the SDP of its 2xx."""
+    """The winner: its leg, whose phone it is (None: the outside, by `way`), and the SDP of its 2xx: its answer, or an
+    offer that `wants_answer`."""
 
     leg: OutgoingLeg
     extension: Extension | None
     sdp: bytes
+    wants_answer: bool
     way: DialTrunk | None = None
 
 

@@ -24,6 +24,7 @@ from b2bua.calls.outcomes import (
     not_carried,
     unanswered,
 )
+from b2bua.calls.tolls import is_emergency
 from b2bua.cdr import Direction, EndReason
 from b2bua.directory import Cause, Extension
 from b2bua.media.plane import MediaSession, SdpRefused, Side
@@ -95,6 +96,7 @@ async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Wa
     failures: list[Unanswered] = []
     next_ = 0
     came_by: Cause | None = None
+    passed: set[str] = set()               # numbers outside that the limits have let through
     for index, step in enumerate(plan.steps):
         if index < next_:
             continue
@@ -105,7 +107,10 @@ async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Wa
             case DialTrunk():
                 last = index in plan.ends or step is plan.steps[-1]
                 way = step.after(came_by) if came_by is not None else step
-                result = await _through(pbx, way, invitation, waiting, last=last)
+                refused = pbx.may_go_outside(call, way) if way.outside not in passed else None
+                if refused is None:
+                    passed.add(way.outside)
+                result = refused or await _through(pbx, way, invitation, waiting, last=last)
         if isinstance(result, AnsweredBy):
             return replace(result, way=step) if isinstance(step, DialTrunk) else result
         if result.moved is not None and (moved := _moved(pbx, call, result.moved)) is not None:
@@ -124,6 +129,7 @@ async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Wa
                 break
             next_, came_by = onward.to, onward.cause
             failures.clear()
+    pbx.tolls.nothing_came_of(call.id, passed)
     return best_of(failures)
 
 
@@ -148,9 +154,10 @@ async def _through(
     """Out by one trunk, while it has a line free; one that was taken for nothing is given back."""
     call, capacity = invitation.call, pbx.capacity
     goes_on = call.answered_at is not None or call.direction is not Direction.OUTBOUND     # and keeps the line it has
-    full = (capacity.take_second_line if goes_on else capacity.take_line)(call.id, step.trunk)
+    take = capacity.take_second_line if goes_on else capacity.take_line
+    full = take(call.id, step.trunk, urgent=is_emergency(step))
     if full is not None:
-        call.note(full)
+        call.note(pbx.tolls.full(full))
         return no_way(EndReason.LIMIT_REACHED)
     result = await _by_its_servers(pbx, step, invitation, waiting, last=last)
     if goes_on and not isinstance(result, AnsweredBy):
@@ -231,8 +238,8 @@ class _Round:
                 match event:
                     case Provisional(response=response):
                         self._progress(branch, response.status, sdp_of(response))
-                    case Answered(sdp=sdp):
-                        return AnsweredBy(branch.leg, branch.extension, sdp)
+                    case Answered(sdp=sdp, wants_answer=wants_answer):
+                        return AnsweredBy(branch.leg, branch.extension, sdp, wants_answer)
                     case Rejected(response=response):
                         self._rejected(branch, response)
                     case Ended(cause=cause):

@@ -21,21 +21,33 @@ from b2bua.calls.connect import refuse, to_its_end
 from b2bua.calls.dial import StepDialler
 from b2bua.calls.entry import Joins, Newcomer
 from b2bua.calls.errands import Errands
+from b2bua.calls.explain import explain
 from b2bua.calls.from_phone import call_from_phone
 from b2bua.calls.identity import read_caller
 from b2bua.calls.inbound import inbound_call
+from b2bua.calls.outcomes import Unanswered
 from b2bua.calls.recordings import Recordings
 from b2bua.calls.report import report
 from b2bua.calls.standing import StandingCalls
+from b2bua.calls.tolls import Tolls, is_emergency
 from b2bua.calls.transfer import Named, may_replace
 from b2bua.calls.turns import GroupTurns
 from b2bua.cdr import CallId, CallRecord, ClientId, Direction, EndReason
-from b2bua.control import LiveCall, RegisteredPhone, TrunkState
+from b2bua.control import Explanation, LiveCall, RegisteredPhone, TrunkState, TurnedAway
 from b2bua.crm.lookup import Lookup
 from b2bua.crm.port import Contact, Crm, CrmError, CrmWrite, PopUp
-from b2bua.directory import Directory, Extension, Number, Trunk
+from b2bua.directory import CrmAccount, Directory, Extension, Number, Trunk
 from b2bua.media.plane import MediaPlane, MediaSession
-from b2bua.routing.dialplan import NoRoute, Plan, find_did, plan_from_extension, plan_inbound, plan_moved, why_no_did
+from b2bua.routing.dialplan import (
+    DialTrunk,
+    NoRoute,
+    Plan,
+    find_did,
+    plan_from_extension,
+    plan_inbound,
+    plan_moved,
+    why_no_did,
+)
 from b2bua.sip.admission import Admission, Refuse, Verdict
 from b2bua.sip.effects import Flow, IncomingRequest
 from b2bua.sip.fields import Replaces
@@ -126,6 +138,7 @@ class Switchboard:
         self.directory = directory
         self.dialler = dialler
         self.capacity = Capacity(limits.max_calls)
+        self.tolls = Tolls(agent.now)
         self.media = media
         self.turns = GroupTurns()
         self.counters = CallCounters(Counter(), Counter())
@@ -195,7 +208,8 @@ class Switchboard:
     def _explain(self, invite: Request, flow: Flow, done: str, now: float) -> None:
         source = flow.remote.host
         if self._strangers.wants(source, now):
-            self._strangers.tell(source, invite.uri.user, self._trunks.why_not(invite, flow), done)
+            why = self._trunks.why_not(invite, flow)
+            self._strangers.tell(TurnedAway(self._clock(), source, invite.uri.user, why, done))
 
     def incoming_call(self, session: InviteSession) -> None:
         if self._draining:
@@ -255,6 +269,7 @@ class Switchboard:
             call.note(note)
         caller = self._agent.accept(session, trunk.name)
         if (reached := self.capacity.reached(directory.client[trunk.client], trunk)) is not None:
+            reached = self.tolls.full(reached)
             self._start(call, caller, self._refused(caller, call, 503, EndReason.LIMIT_REACHED, reached))
         elif did is None:
             why = why_no_did(directory, trunk, spellings)
@@ -272,8 +287,8 @@ class Switchboard:
         call = self._new_call(extension.client, direction, extension.number, shown, None)
         call.extension = extension
         caller = self._agent.accept(session, extension.number)
-        if (reached := self.capacity.reached(client, None)) is not None:
-            plan = NoRoute(503, EndReason.LIMIT_REACHED, reached)
+        if not _is_urgent(plan) and (reached := self.capacity.reached(client, None, extension)) is not None:
+            plan = NoRoute(503, EndReason.LIMIT_REACHED, self.tolls.full(reached))
         self._start(call, caller, call_from_phone(caller, self, call, plan))
 
     def _takes_over(self, session: InviteSession, extension: Extension) -> None:
@@ -316,7 +331,8 @@ class Switchboard:
     def _start(self, call: CallInProgress, caller: IncomingLeg, script: Coroutine[object, object, None]) -> None:
         task = self._calls.create_task(self._run(call, script), name=f"call {call.id}")
         self._live[call.id] = _Live(call, caller.inbox, task)
-        self.capacity.enter(call.id, call.client, call.trunk)
+        maker = call.extension.number if call.extension is not None else None
+        self.capacity.enter(call.id, call.client, call.trunk, maker)
         self._tasks.add(task)
         self._idle.clear()
 
@@ -331,6 +347,7 @@ class Switchboard:
         """It counts no more for any limit, and the end of the switch need not wait for it."""
         self._live.pop(call.id, None)
         self.capacity.leave(call.id)
+        self.tolls.allowance.leave(call.id)
         if not self._live:
             self._idle.set()
 
@@ -387,28 +404,37 @@ class Switchboard:
 
     async def find_contact(self, call: CallInProgress) -> Contact | None:
         """Who calls, if the client uses a function that needs to know, and the CRM says so in time."""
-        account = call.crm
-        if account is None or not (account.forward_to_responsible or account.set_caller_name) or not call.caller:
-            return None
-        began = self._agent.now()
-        contact = await self._lookup.find_contact(call.client, call.caller, account.patience)
-        if contact is not None:
-            call.note(f"the CRM knows {call.caller} as {contact.name}")
-        elif self._agent.now() - began >= account.patience:
-            call.note(f"the CRM did not say within {account.patience} s who {call.caller} is")
-        else:
-            call.note(f"the CRM gave no contact for {call.caller}")
+        contact, said = await self.who_is(call.client, call.crm, call.caller)
+        if said:
+            call.note(said)
         return contact
 
-    def plan_for_did(self, call: CallInProgress, directory: Directory, did: Number) -> Plan | NoRoute:
-        """Who should ring when that number is called from outside."""
+    async def who_is(
+        self, client: ClientId, account: CrmAccount | None, number: str
+    ) -> tuple[Contact | None, str]:
+        """The same, and the sentence that tells of it; "" when nobody was asked."""
+        if account is None or not (account.forward_to_responsible or account.set_caller_name) or not number:
+            return None, ""
+        began = self._agent.now()
+        contact = await self._lookup.find_contact(client, number, account.patience)
+        if contact is not None:
+            return contact, f"the CRM knows {number} as {contact.name}"
+        if self._agent.now() - began >= account.patience:
+            return None, f"the CRM did not say within {account.patience} s who {number} is"
+        return None, f"the CRM gave no contact for {number}"
+
+    def plan_for_did(
+        self, directory: Directory, did: Number, contact: Contact | None, *, rehearsal: bool = False
+    ) -> Plan | NoRoute:
+        """Who should ring when that number is called from outside. A rehearsal takes nobody's turn."""
         reachable, choice = self.dialler.reachable, self._trunks.choice
         now, turns = self._clock(), self.turns.now
-        plan = plan_inbound(directory, call.client, did, call.contact, reachable, choice, now, turns)
-        self.turns.take(call.client, plan)
+        plan = plan_inbound(directory, did.client, did, contact, reachable, choice, now, turns)
+        if not rehearsal:
+            self.turns.take(did.client, plan)
         return plan
 
-    def plan_for(self, extension: Extension, dialled: str) -> Plan | NoRoute:
+    def plan_for(self, extension: Extension, dialled: str, *, rehearsal: bool = False) -> Plan | NoRoute:
         """Who should ring when this extension dials that."""
         client = self.directory.client.get(extension.client)
         if client is None:                 # a call in progress may outlive its client
@@ -417,7 +443,8 @@ class Switchboard:
         plan = plan_from_extension(
             self.directory, extension, dialled, client.country, reachable, choice, self.turns.now
         )
-        self.turns.take(extension.client, plan)
+        if not rehearsal:
+            self.turns.take(extension.client, plan)
         return plan
 
     def plan_moved(self, by: Extension, target: str) -> Plan | NoRoute:
@@ -429,6 +456,10 @@ class Switchboard:
         plan = plan_moved(self.directory, by, target, client.country, reachable, choice, self.turns.now)
         self.turns.take(by.client, plan)
         return plan
+
+    def may_go_outside(self, call: CallInProgress, step: DialTrunk) -> Unanswered | None:
+        """None: it may. Each way outside is asked for here, by whomever it is wanted."""
+        return self.tolls.ask(call, self.directory.client.get(step.trunk.client), step)
 
     @contextmanager
     def talking(self, talk: Talk) -> Iterator[None]:
@@ -498,11 +529,20 @@ class Switchboard:
     def registered_phones(self) -> Sequence[RegisteredPhone]:
         return self._registrar.phones(self._agent.now())
 
+    def turned_away(self) -> Sequence[TurnedAway]:
+        return self._strangers.last()
+
+    def alarms(self) -> Sequence[str]:
+        return self.tolls.alarms.in_force()
+
     def bans(self) -> Sequence[Ban]:
         return self._registrar.bans(self._agent.now())
 
     def lift_ban(self, subject: str) -> int:
         return self._registrar.lift_ban(subject, self._agent.now())
+
+    async def explain(self, client: ClientId, caller: str, dialled: str) -> Explanation:
+        return await explain(self, client, caller, dialled)
 
     def ready(self) -> Sequence[str]:
         reasons = ("draining" if self._draining else None, self.media.problem)
@@ -513,7 +553,13 @@ class Switchboard:
         directory, _ = await self._books.load()
         self.directory = directory
         self.turns.use(directory)
+        self.tolls.allowance.use(directory)
         self._registrar.use(directory)
         self._trunks.use(directory)
         await self._crm.use(directory)
         log.info("directory loaded", clients=len(directory.clients), extensions=len(directory.extensions))
+
+
+def _is_urgent(plan: Plan | NoRoute) -> bool:
+    """A call for help is refused for no limit of ours."""
+    return isinstance(plan, Plan) and any(isinstance(step, DialTrunk) and is_emergency(step) for step in plan.steps)

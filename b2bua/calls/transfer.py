@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from b2bua.calls.bridge import End, MediaLost, Referred, Talk, bridge
 from b2bua.calls.call import CallEnd, CallInProgress
-from b2bua.calls.entry import Entry, Joins, Meanwhile, Newcomer, see_off
+from b2bua.calls.entry import Entry, Joins, Meanwhile, Newcomer, introduction, see_off
 from b2bua.calls.invitation import Invitation, shown
 from b2bua.calls.outcomes import AnsweredBy, Unanswered, ended_by
 from b2bua.calls.referral import Order, Referral
@@ -163,13 +163,15 @@ async def _ring(
     for note in plan.notes:
         call.note(note)
     who = shown(call, remaining.extension)
-    invitation = Invitation(call, talk.inbox, b"", who, transferor.hide_caller_id, order.referred_by)
+    outside_offer = introduction(talk, remaining)
+    invitation = Invitation(call, talk.inbox, b"", who, transferor.hide_caller_id, order.referred_by, outside_offer)
     async with while_up(remaining.leg):
         match await ring(pbx, plan, invitation, Meanwhile(talk, by, referral)):
             case Unanswered(status=status):
                 pass
-            case AnsweredBy(leg=leg, extension=extension, sdp=offer, way=outside):
-                status = await Entry(pbx, talk, by, Newcomer(leg, extension, offer), referral).run()
+            case AnsweredBy(leg=leg, extension=extension, sdp=sdp, wants_answer=wants_answer, way=outside):
+                newcomer = Newcomer(leg, extension, sdp, agreed=not wants_answer)
+                status = await Entry(pbx, talk, by, newcomer, referral).run()
                 if status == 200 and outside is not None:
                     _goes_outside(pbx, call, remaining.extension, outside.number, leg.name)
     if status != 200:

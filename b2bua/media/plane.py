@@ -59,6 +59,11 @@ class MediaSession(Protocol):
         """SDP offer of `sender` -> the offer to make to the other side. Raises SdpRefused."""
         ...
 
+    def introduce(self, sdp: bytes, sender: Side) -> bytes:
+        """The offer by which somebody new is asked to talk to `sender`, from what that said of itself last, whoever
+        it held then. Nothing changes for those who talk. b"": it has to be asked for an offer. Raises SdpRefused."""
+        ...
+
     def answer(self, sdp: bytes, sender: Side) -> bytes:
         """SDP answer of `sender` to the last offer (or an early one in a 18x; may come again, from another
         branch) -> the answer for the other side. Media flows from now on. Raises SdpRefused."""

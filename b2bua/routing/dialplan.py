@@ -51,6 +51,8 @@ class DialTrunk:
     seconds: float
     why: str
     diverted: Diverted | None = None
+    outside: str = ""                      # the number as limits read it, in no trunk's spelling
+    by: Extension | None = None            # whose wish it is; None: a number's or a group's
 
     def after(self, cause: Cause) -> DialTrunk:
         """The same, when that has sent the call on to it."""
@@ -209,7 +211,12 @@ def plan_outside(
     directory: Directory, caller: Extension, dialled: str, country: str, choice: TrunkChoice
 ) -> Plan | NoRoute:
     """To the world, through one trunk of the client after another."""
-    return _plan_outside(directory, caller.client, dialled, country, choice, caller.caller_id, caller.number)
+    plan = _plan_outside(directory, caller.client, dialled, country, choice, caller.caller_id, caller.number)
+    return plan if isinstance(plan, NoRoute) else replace(plan, steps=tuple(_by(caller, plan.steps)))
+
+
+def _by(who: Extension, steps: Iterable[Step]) -> Iterator[Step]:
+    return (replace(step, by=who) if isinstance(step, DialTrunk) else step for step in steps)
 
 
 def _plan_outside(
@@ -239,7 +246,8 @@ def _through(trunk: Trunk, dialled: str, client: Client, caller_id: str, last_re
     spelt = dialled if style is NumberFormat.DIALLED else numbers.written(number, style, trunk.country)
     # The employee's own, else the line's, else the firm's, else our account there; inside numbers are better than none.
     shown = caller_id or trunk.caller_id or client.caller_id or trunk.user or last_resort
-    return DialTrunk(trunk, spelt, shown, TRUNK_SECONDS, f"{spelt} through {trunk.name}")
+    why, read = f"{spelt} through {trunk.name}", numbers.international(dialled, trunk.country)
+    return DialTrunk(trunk, spelt, shown, TRUNK_SECONDS, why, outside=read)
 
 
 def _responsible(

@@ -20,6 +20,7 @@ from b2bua.sdp.session import (
     encode,
     host,
     is_voice,
+    parse,
 )
 
 PLAIN = "RTP/AVP"
@@ -123,6 +124,16 @@ def relay_offer(offer: SessionDescription, face: Face) -> Relayed:
     return Relayed(face.show(offer, [*offer.media], carried, audio), stream)
 
 
+def introduction(description: SessionDescription, face: Face) -> bytes:
+    """An offer for somebody new, from the last word of the one who shall talk to them: the same codecs, no hold.
+
+    Raises NotAcceptable, SdpError.
+    """
+    carried = _carried(description)
+    audio = _audio_lines(carried, Direction.SENDRECV, carried.formats, face)
+    return face.show(description, [*description.media], carried, audio)
+
+
 def relay_answer(answer: SessionDescription, offer: SessionDescription, face: Face) -> Relayed:
     """The answer as the offerer shall see it: its own `m=` lines, codecs of both. Raises NotAcceptable, SdpError."""
     offered = _carried(offer)
@@ -135,6 +146,13 @@ def relay_answer(answer: SessionDescription, offer: SessionDescription, face: Fa
     audio = _audio_lines(answered, stream.direction, kept, face)
     lines = [carried if media is offered else media for media in offer.media]
     return Relayed(face.show(answer, lines, carried, audio), Stream(stream.endpoint, common, stream.direction))
+
+
+def speaks(one: bytes, other: bytes) -> bool:
+    """Whether `one` has agreed to the voice codec that `other` prefers, and so will send first (RFC 3264 §6.1)."""
+    codecs = [media.codecs().values() for media in (_carried(parse(one)), _carried(parse(other)))]
+    ours, theirs = ([codec.upper() for codec in each if is_voice(codec)] for each in codecs)
+    return theirs[0] in ours
 
 
 def _carried(description: SessionDescription) -> Media:

@@ -13,7 +13,18 @@ from sqlalchemy import ColumnElement, Table, and_, delete, insert, select, updat
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from b2bua.cdr import ClientId
-from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Hours, Number, Strategy, Trunk
+from b2bua.directory import (
+    Client,
+    CrmAccount,
+    Directory,
+    Extension,
+    Group,
+    Hours,
+    Number,
+    PrefixLimit,
+    Strategy,
+    Trunk,
+)
 from b2bua.numbers import NumberFormat
 from b2bua.store.engine import Database, StoreUnavailable, whole
 from b2bua.store.schema import (
@@ -144,7 +155,8 @@ def _rows_of(directory: Directory) -> dict[Table, dict[Key, dict[str, Any]]]:
     rows: dict[Table, list[dict[str, Any]]] = {
         clients: [{"id": client.id, "name": client.name, "max_calls": client.max_calls, "record": client.record,
                    "country": client.country, "caller_id": client.caller_id,
-                   "forward_outside": client.forward_outside} for client in directory.clients],
+                   "forward_outside": client.forward_outside, "outgoing_per_hour": client.outgoing_per_hour,
+                   "limits": json.dumps([_fields(limit) for limit in client.limits])} for client in directory.clients],
         crm_accounts: [{"client": client.id, **_fields(client.crm)} for client in directory.clients if client.crm],
         trunks: [_trunk_row(trunk) for trunk in directory.trunks],
         extensions: [{**_fields(extension), "ha1": json.dumps(dict(extension.ha1))}
@@ -158,12 +170,13 @@ def _rows_of(directory: Directory) -> dict[Table, dict[Key, dict[str, Any]]]:
             for table, found in rows.items()}
 
 
-def _fields(value: CrmAccount | Trunk | Extension | Group | Number | Hours) -> dict[str, Any]:
+def _fields(value: CrmAccount | Trunk | Extension | Group | Number | Hours | PrefixLimit) -> dict[str, Any]:
     return {name: getattr(value, name) for name in type(value).__dataclass_fields__}
 
 
 def _client(row: dict[str, Any], account: dict[str, Any] | None) -> Client:
-    return Client(**row, crm=CrmAccount(**account) if account is not None else None)
+    limits = tuple(PrefixLimit(**limit) for limit in json.loads(row["limits"]))
+    return Client(**{**row, "limits": limits}, crm=CrmAccount(**account) if account is not None else None)
 
 
 def _extension(row: dict[str, Any]) -> Extension:

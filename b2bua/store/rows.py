@@ -19,6 +19,7 @@ Row = dict[str, Any]                   # in the order of these columns
 CALL_COLUMNS = (
     "id", "client", "direction", "caller", "dialled", "trunk", "started_at", "rang_at", "answered_at", "ended_at",
     "disposition", "ended_by", "reason", "status", "extension", "rang", "crm_user", "contact", "recording", "why",
+    "cause",
 )
 OUTBOX_COLUMNS = ("client", "lane", "key", "payload", "state", "due_at", "attempts", "created_at", "outcome")
 
@@ -64,6 +65,7 @@ def call_row(record: CallRecord) -> Row:
         "contact": _optional(record.contact),
         "recording": _optional(record.recording),
         "why": _listed(record.why),
+        "cause": record.cause,
     }
 
 
@@ -89,6 +91,7 @@ def call_record(row: Mapping[Any, Any]) -> CallRecord:
         contact=row["contact"],
         recording=row["recording"],
         why=_texts(row["why"]),
+        cause=row["cause"],
     )
 
 
@@ -128,6 +131,7 @@ def from_line(line: str) -> tuple[Row, list[Row]]:
         rows = [entry["call"], *entry["writes"]]
         for row in rows:
             row.update({name: instant(row[name]) for name in INSTANTS if row.get(name) is not None})
+        rows[0].setdefault("cause", None)      # spilled by a version that did not know it
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a finished call: {error}") from error
     return rows[0], rows[1:]

@@ -79,6 +79,7 @@ calls = Table(
     Column("contact", Text),
     Column("recording", Text),
     Column("why", Text, nullable=False),                   # JSON list
+    Column("cause", Integer),
     Index(None, "started_at"),
     Index(None, "client", "started_at"),
 )
@@ -159,6 +160,8 @@ clients = Table(
     Column("country", String(2), nullable=False),
     Column("caller_id", Text, nullable=False),
     Column("forward_outside", Boolean(create_constraint=False), nullable=False),
+    Column("outgoing_per_hour", Integer, nullable=False),
+    Column("limits", Text, nullable=False),                # JSON list
 )
 
 crm_accounts = Table(
@@ -192,6 +195,8 @@ extensions = Table(
     Column("on_no_answer", Text),
     Column("on_busy", Text),
     Column("on_unregistered", Text),
+    Column("max_calls", Integer, nullable=False),
+    Column("outgoing_per_hour", Integer, nullable=False),
 )
 
 trunks = Table(

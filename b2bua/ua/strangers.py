@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from enum import Enum
 from typing import Final
 
 import structlog
 
+from b2bua.control import TurnedAway
 from b2bua.directory import Directory, Network, Trunk
 from b2bua.numbers import normalise
 
 TOLD_WINDOW: Final = 60.0               # seconds in which one source is told of once
 TOLD_AT_MOST: Final = 10                # sources told of in that time: to find the nearest match takes a while
+SHOWN_AT_MOST: Final = 20               # sources whose last call is remembered
 MAX_TOLD: Final = 64                    # characters of what a stranger dialled
 
 Somewhere = tuple[Network, Trunk]
@@ -33,6 +36,7 @@ class StrangersLog:
     """Bounded, whatever arrives: a flood of strangers is a few lines a minute, with the number of those left out."""
 
     def __init__(self) -> None:
+        self._last: dict[str, TurnedAway] = {}          # by source, the latest last
         self._began = float("-inf")
         self._told: set[str] = set()
         self._left_out = 0
@@ -47,10 +51,19 @@ class StrangersLog:
         self._told.add(source)
         return True
 
-    def tell(self, source: str, dialled: str, why: str, done: str) -> None:
-        log.info("call from an unknown address", source=source, dialled=dialled[:MAX_TOLD], why=why, done=done,
+    def tell(self, call: TurnedAway) -> None:
+        call = replace(call, dialled=call.dialled[:MAX_TOLD])
+        log.info("call from an unknown address", source=call.source, dialled=call.dialled, why=call.why, done=call.done,
                  left_out_before=self._left_out)
         self._left_out = 0
+        self._last.pop(call.source, None)
+        self._last[call.source] = call
+        if len(self._last) > SHOWN_AT_MOST:
+            del self._last[next(iter(self._last))]
+
+    def last(self) -> list[TurnedAway]:
+        """The latest first, one of each source."""
+        return list(reversed(self._last.values()))
 
 
 def nearest_match(directory: Directory, places: Sequence[Somewhere], source: str, dialled: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ import pytest
 
 from b2bua.cdr import CallId, Direction, Disposition, EndedBy, EndReason
 from b2bua.config import WebSettings
-from b2bua.control import RegisteredPhone, TrunkState
+from b2bua.control import RegisteredPhone, TrunkState, TurnedAway
 from tests.support.chromium import Tab, open_chromium
 from tests.support.records import record
 from tests.support.web_site import ACME, PASSWORD, Site, live_call, open_site
@@ -81,6 +81,9 @@ async def a_day(site: Site) -> None:
                             TrunkState(ACME, "reserve", False, "no answer to OPTIONS")]
     site.control.phones += [RegisteredPhone(ACME, "101", "sip:101@192.0.2.17:5062", "Yealink SIP-T54W 96.86.0.70", 250),
                             RegisteredPhone(ACME, "102", "sip:x7ab@198.51.100.4:50123;transport=tcp", HOSTILE, 99)]
+    nearest = "number +74951112233 belongs to acme, whose operator (acme) has 203.0.113.0/24"
+    site.control.strangers += [TurnedAway(now, "203.0.114.7", "+74951112233", nearest, "challenge"),
+                               TurnedAway(now, "198.51.100.9", HOSTILE, "nearest is operator (acme)", "silence")]
     await site.recorded("rec-1", tone(3))
     await site.store.recordings.begin("rec-2", CallId("c-2"), ACME)
     await site.store.recordings.begin("rec-3", CallId("c-3"), ACME)
@@ -120,7 +123,7 @@ async def test_it_shows_the_day_in_every_light_and_size(opened: Open, tmp_path: 
     assert await tab.value("document.querySelectorAll('#live .call').length") == 4
     assert await tab.value("document.title") == "4 calls · Smartswitch"
     assert await tab.value("document.querySelectorAll('#live script, #history script, #live img').length") == 0
-    assert (await tab.value("document.querySelector('#live').textContent")).count(HOSTILE) == 2
+    assert (await tab.value("document.querySelector('#live').textContent")).count(HOSTILE) == 3
     assert await tab.value("document.querySelectorAll('audio').length") == 1
     assert tab.complaints == []
 

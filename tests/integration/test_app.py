@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import socket
@@ -16,7 +17,9 @@ from pathlib import Path
 import httpx
 import pytest
 from pydantic import SecretStr
+from typer.testing import CliRunner, Result
 
+from b2bua.__main__ import cli
 from b2bua.app import System, running
 from b2bua.cdr import CallRecord, ClientId, Disposition, EndReason
 from b2bua.config import (
@@ -104,6 +107,24 @@ async def test_a_call_from_a_trunk_to_a_registered_phone_ends_up_in_the_books(
         record = await the_record(system)
         assert (record.disposition, record.extension, record.caller) == (Disposition.ANSWERED, "101", IVAN)
         assert record.recording is not None
+
+
+async def test_the_command_line_explains_what_would_happen(tmp_path: Path) -> None:
+    async with running(settings(tmp_path)) as system, phone_at(DESK, system.sip[0], Answers(), PASSWORD) as desk:
+        await hand_in(system, office(5060))
+        assert (await desk.register()).status == 200
+        environment = {"SMARTSWITCH_SERVER__DATA_DIR": str(tmp_path), "SMARTSWITCH_WEB__HOST": system.web.host,
+                       "SMARTSWITCH_WEB__PORT": str(system.web.port)}
+
+        async def explained(*words: str) -> Result:
+            return await asyncio.to_thread(CliRunner().invoke, cli, ["explain", *words], env=environment)
+
+        told = await explained("--client", "acme", "--from", IVAN, "--to", "8 495 111-22-33")
+        assert told.stdout.splitlines() == ["inbound call", f"1. {DID} goes to 101", "   rings 101 for 5 s"]
+        refused = await explained("--client", "acme", "--from", "101", "--to", "nobody", "--json")
+        assert json.loads(refused.stdout)["status"] == 404
+        unknown = await explained("--client", "nobody", "--from", "101", "--to", "102")
+        assert (unknown.exit_code, "There is no client 'nobody'" in unknown.stderr) == (1, True)
 
 
 async def test_a_phone_is_reachable_after_a_restart_without_registering_again(tmp_path: Path) -> None:

@@ -114,8 +114,9 @@ def test_calls_shows_the_last_ones_as_text_whatever_strangers_wrote(home: Path) 
     assert json.loads(run("calls", "--json", "--client", "nobody").stdout)["last"] == []
 
 
-def test_bans_are_asked_of_the_daemon_and_without_one_that_is_said(home: Path) -> None:
-    for words in (["bans"], ["bans", "--json"], ["bans", "lift", "198.51.100.7"]):
+def test_bans_and_explanations_are_asked_of_the_daemon_and_without_one_that_is_said(home: Path) -> None:
+    explain = ["explain", "--client", "acme", "--from", "101", "--to", "102"]
+    for words in (["bans"], ["bans", "--json"], ["bans", "lift", "198.51.100.7"], explain):
         done = run(*words)
         assert done.exit_code == 1
         assert "no daemon has run in" in done.stderr

@@ -338,6 +338,24 @@ async def test_the_command_line_sees_and_lifts_bans_by_its_token(site: Site) -> 
             assert answer.json() == {"lifted": lifted}
 
 
+async def test_the_command_line_asks_what_would_happen_by_its_token(site: Site) -> None:
+    asked = {"client": "acme", "from": "+79161234567", "to": "+74951112233"}
+    allowed = {"Authorization": f"Bearer {KEYS.control_token}"}
+    async with site.browser(headers=JSON) as program:
+        assert (await program.post("/api/explain", json=asked)).status_code == 401
+        told = (await program.post("/api/explain", json=asked, headers=allowed)).json()
+        assert told == {
+            "direction": "inbound", "notes": ["the CRM gave no contact for +79161234567"],
+            "status": None, "refusal": "",
+            "steps": [{"why": "+74951112233 goes to 102", "does": "rings 102 for 20 s",
+                       "onward": ["102 is busy: on to 103"]}],
+        }
+        for body in ({}, [], {**asked, "to": 7}, {**asked, "from": "1" * 65}):
+            assert (await program.post("/api/explain", json=body, headers=allowed)).status_code == 400
+        unknown = await program.post("/api/explain", json={**asked, "client": "nobody"}, headers=allowed)
+        assert (unknown.status_code, unknown.json()["title"]) == (404, "There is no client 'nobody'")
+
+
 # -- every answer
 
 

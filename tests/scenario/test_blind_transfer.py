@@ -143,6 +143,42 @@ async def test_an_outside_caller_goes_out_again_by_the_trunk_with_the_offices_nu
     await office.all_quiet()
 
 
+async def test_the_trunk_gets_an_offer_from_the_one_who_was_put_on_hold(office: Office, plane: AnchoredPlane) -> None:
+    outside, boris = await call_in(office)
+    boris.offer("inactive")
+    boris.refer("<tel:89265554433>")
+    await asyncio.sleep(6)
+    onward = office.trunk.calls[-1]
+    invite = onward.session.invite
+    assert b"c=IN IP4 10.0.0.1" in invite.body
+    assert b"a=sendrecv" in invite.body
+    assert onward.ladder() == ["INVITE", "100", "180", "200", "ACK"]
+    assert (outside.direction, boris.notified[-1]) == ("sendrecv", DONE)
+    assert plane.hosts() == (OPERATOR.host, OPERATOR.host)
+    onward.hang_up()
+    await office.record()
+    await office.all_quiet()
+
+
+async def test_a_trunk_prefers_a_codec_that_the_other_party_leaves_out_this_time(office: Office) -> None:
+    """It has to be told, or it would send what nobody has agreed to."""
+    boris = await office.phone("102", Answers(after=1.0))
+    anna = await office.phone("101")
+    office.trunk.codecs = {0: "PCMU/8000", 8: "PCMA/8000"}
+    inside = anna.call("102")
+    await inside.answered.wait()
+    boris.calls[0].refer("<tel:89265554433>")
+    await asyncio.sleep(0.5)
+    anna.codecs = {8: "PCMA/8000"}
+    await asyncio.sleep(6)
+    [outside] = office.trunk.calls
+    assert outside.ladder() == ["INVITE", "100", "180", "200", "ACK", "INVITE", "100", "200", "ACK"]
+    assert b"RTP/AVP 8 101" in outside.sdp
+    inside.hang_up()
+    await office.record()
+    await office.all_quiet()
+
+
 async def test_a_call_that_goes_out_again_takes_a_second_line_of_the_trunk(office: Office) -> None:
     office.change(trunks=tuple(replace(trunk, max_calls=2) for trunk in office.books.directory.trunks))
     await office.pbx.settings_changed()

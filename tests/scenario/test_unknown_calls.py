@@ -53,6 +53,9 @@ async def test_a_call_from_nowhere_known_is_treated_as_set_and_explained(
     assert told["why"] == f"number {DID} belongs to acme, whose operator (acme) has 10.0.1.0/24; " \
                           "the call came from 10.0.9.9"
     assert told["done"] == policy.value
+    [shown] = office.pbx.turned_away()
+    assert (shown.source, shown.dialled, shown.why, shown.done) == (
+        "10.0.9.9", DID, told["why"], policy.value)
     assert len(again) <= (asyncio.get_running_loop().time() // TOLD_WINDOW)
     stranger.close()
 

@@ -15,7 +15,16 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from b2bua.apply_file import ClientEntry, CrmEntry, ExtensionEntry, GroupEntry, HoursEntry, NumberEntry, TrunkEntry
+from b2bua.apply_file import (
+    ClientEntry,
+    CrmEntry,
+    ExtensionEntry,
+    GroupEntry,
+    HoursEntry,
+    LimitEntry,
+    NumberEntry,
+    TrunkEntry,
+)
 from b2bua.config import Listener, Settings
 from b2bua.faults import model_at
 from b2bua.trunk_profiles import PROFILES
@@ -27,6 +36,7 @@ _PROFILES = re.compile(r"(?s)(<!-- profiles -->\n).*?(<!-- end -->)")
 APPLY: dict[str, type[BaseModel]] = {
     "client": ClientEntry, "client.crm": CrmEntry, "client.trunk": TrunkEntry, "client.extension": ExtensionEntry,
     "client.group": GroupEntry, "client.number": NumberEntry, "client.number.hours": HoursEntry,
+    "client.limit": LimitEntry,
 }
 
 

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 
 from b2bua.cdr import CallId, ClientId, Direction
 from b2bua.config import WebSettings
-from b2bua.control import LiveCall, RegisteredPhone, TrunkState
+from b2bua.control import Explanation, LiveCall, PlannedStep, RegisteredPhone, TrunkState, TurnedAway
 from b2bua.crm.lookup import LookupCounts
 from b2bua.crm.outbox import OutboxCounts
 from b2bua.keys import Keys
@@ -53,6 +53,8 @@ class FakeControl:
     phones: list[RegisteredPhone] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     banned: list[Ban] = field(default_factory=list)
+    strangers: list[TurnedAway] = field(default_factory=list)
+    alarming: list[str] = field(default_factory=list)
 
     def live_calls(self) -> list[LiveCall]:
         return self.calls
@@ -63,6 +65,12 @@ class FakeControl:
     def registered_phones(self) -> list[RegisteredPhone]:
         return self.phones
 
+    def turned_away(self) -> list[TurnedAway]:
+        return self.strangers
+
+    def alarms(self) -> list[str]:
+        return self.alarming
+
     def bans(self) -> list[Ban]:
         return self.banned
 
@@ -70,6 +78,12 @@ class FakeControl:
         kept = [ban for ban in self.banned if subject not in (ban.address, ban.account)]
         lifted, self.banned = len(self.banned) - len(kept), kept
         return lifted
+
+    async def explain(self, client: ClientId, caller: str, dialled: str) -> Explanation:
+        if client != ACME:
+            raise LookupError(client)
+        step = PlannedStep(f"{dialled} goes to 102", "rings 102 for 20 s", ("102 is busy: on to 103",))
+        return Explanation(Direction.INBOUND, (f"the CRM gave no contact for {caller}",), (step,))
 
     def ready(self) -> list[str]:
         return self.reasons
@@ -87,7 +101,8 @@ def live_call(call: str = "live-1", **changes: Any) -> LiveCall:
 
 def figures(**changes: Any) -> Figures:
     nothing = Figures(
-        live_calls={}, calls=SimpleNamespace(finished=Counter(), refused=Counter(), faults=0), agent=AgentCounters(),
+        live_calls={}, limits_met={}, alarms=0,
+        calls=SimpleNamespace(finished=Counter(), refused=Counter(), faults=0), agent=AgentCounters(),
         core=CoreCounters(), transactions=TransactionCounters(), live_sessions=0, live_transactions=0,
         transports=[("udp", UdpCounters()), ("tcp", StreamCounters())], registrar=RegistrarCounters(),
         certificates={"/etc/pbx.pem": 1.8e9}, phones={}, bans={},

@@ -13,7 +13,7 @@ from b2bua.media.plane import MediaReport, SdpRefused, Side, StreamReport
 from b2bua.media.raw import is_recording_id
 from b2bua.media.relay import wire
 from b2bua.media.relay.link import RelaySettings
-from b2bua.sdp.negotiation import Endpoint, Face, NotAcceptable, Relayed, Stream, relay_answer, relay_offer
+from b2bua.sdp.negotiation import Endpoint, Face, NotAcceptable, Stream, introduction, relay_answer, relay_offer
 from b2bua.sdp.session import SdpError, SessionDescription, parse
 
 CLOSE_PATIENCE = 5.0                    # for the report, and for the disk where the call was recorded
@@ -68,6 +68,10 @@ class AnchoredSession:
         self._known[sender].offer = offer
         self._describe(sender, relayed.stream)
         return relayed.body
+
+    def introduce(self, sdp: bytes, sender: Side) -> bytes:
+        description = _parsed(sdp)
+        return _relayed(lambda: introduction(description, self._faces[sender.other]))
 
     def answer(self, sdp: bytes, sender: Side) -> bytes:
         offer = self._known[sender.other].offer
@@ -152,7 +156,7 @@ def _parsed(sdp: bytes) -> SessionDescription:
         raise SdpRefused(str(error), 400) from error
 
 
-def _relayed(rewrite: Callable[[], Relayed]) -> Relayed:
+def _relayed(rewrite: Callable[[], T]) -> T:
     try:
         return rewrite()
     except NotAcceptable as error:

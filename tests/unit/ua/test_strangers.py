@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import ipaddress
+from datetime import UTC, datetime
 
 import pytest
 
 from b2bua.cdr import ClientId
+from b2bua.control import TurnedAway
 from b2bua.directory import Client, Directory, Number, Trunk
-from b2bua.ua.strangers import TOLD_AT_MOST, TOLD_WINDOW, Somewhere, StrangersLog, nearest_match
+from b2bua.ua.strangers import (
+    MAX_TOLD,
+    SHOWN_AT_MOST,
+    TOLD_AT_MOST,
+    TOLD_WINDOW,
+    Somewhere,
+    StrangersLog,
+    nearest_match,
+)
 
 ACME, OTHER = ClientId("acme"), ClientId("other")
 OPERATOR, SPARE = Trunk(ACME, "operator", "op.test"), Trunk(ACME, "spare", "sp.test")
@@ -65,3 +75,14 @@ def test_a_stranger_is_told_of_once_a_minute_and_a_flood_of_them_a_few_times() -
     flood = [strangers.wants(f"198.51.100.{host}", TOLD_WINDOW + 1) for host in range(200)]
     assert flood.count(True) == TOLD_AT_MOST - 1
     assert strangers.wants("198.51.100.199", 2 * TOLD_WINDOW + 1)
+
+
+def test_the_last_call_of_the_latest_sources_is_remembered_and_no_more() -> None:
+    strangers = StrangersLog()
+    for number in range(3 * SHOWN_AT_MOST):
+        source = f"198.51.100.{number % (2 * SHOWN_AT_MOST)}"
+        strangers.tell(TurnedAway(datetime.now(UTC), source, str(number) + "9" * 1000, "why", "challenge"))
+    last = strangers.last()
+    assert [call.source for call in last] == [f"198.51.100.{host}" for host in reversed(range(SHOWN_AT_MOST))]
+    assert all(len(call.dialled) == MAX_TOLD for call in last)
+    assert last[0].dialled.startswith(str(3 * SHOWN_AT_MOST - 1))

@@ -1,0 +1,93 @@
+"""`smartswitch explain`: what it says is what then happens, and asking changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from b2bua.cdr import ClientId, Direction
+from b2bua.control import Explanation
+from b2bua.directory import Group, Strategy
+from tests.support.office import ACME, DID, Office, open_office
+from tests.support.phone import Rejects, Rings
+
+IVAN = "+79161234567"
+
+
+@pytest.fixture
+def office():
+    return open_office()
+
+
+def sentences(explanation: Explanation) -> list[str]:
+    return [*explanation.notes, *(step.why for step in explanation.steps)]
+
+
+async def test_an_inbound_call_goes_as_it_was_explained(office: Office) -> None:
+    office.change(numbers=(replace(office.books.directory.numbers[0], on_no_answer="103"),))
+    await office.pbx.settings_changed()
+    office.crm.knows(IVAN, "Иван Петров", responsible=77)
+    for number in ("101", "102", "103"):
+        await office.phone(number, Rings())
+    explanation = await office.pbx.explain(ACME, "8 916 123-45-67", "84951112233")
+    assert explanation.direction is Direction.INBOUND
+    assert [step.does for step in explanation.steps] == [
+        "rings 101 for 20 s", "rings 102 for 20 s", "rings 103 for 30 s"]
+    assert explanation.steps[1].onward == ("102 was not answered: on to 103",)
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.over.wait()
+    record = await office.record()
+    happened = iter(record.why)
+    assert all(sentence in happened for sentence in sentences(explanation)), record.why
+    await office.all_quiet()
+
+
+async def test_who_dials_outside_hears_by_which_trunk_and_as_whom(office: Office) -> None:
+    anna = await office.phone("101")
+    office.trunk.does = Rejects(486)
+    explanation = await office.pbx.explain(ACME, "101", "89265554433")
+    assert (explanation.direction, len(explanation.steps)) == (Direction.OUTBOUND, 1)
+    assert explanation.steps[0].does == f"calls +79265554433 through operator, showing {DID}"
+    assert not office.trunk.calls
+    await anna.call("89265554433").over.wait()
+    record = await office.record()
+    assert set(sentences(explanation)) <= set(record.why)
+    await office.all_quiet()
+
+
+async def test_to_ask_takes_nobodys_turn(office: Office) -> None:
+    office.change(groups=(Group(ACME, "600", ("102", "103"), strategy=Strategy.ROUND),))
+    await office.pbx.settings_changed()
+    for number in ("101", "102", "103"):
+        await office.phone(number, Rings())
+    first = [(await office.pbx.explain(ACME, "101", "600")).steps[0].does for _ in range(3)]
+    assert first == ["rings 102 for 15 s"] * 3
+
+
+@pytest.mark.parametrize(("caller", "dialled", "status", "why"), [
+    (IVAN, "+74950000000", 404, "+74950000000 is no number of acme"),
+    (IVAN, DID, 480, f"{DID} goes to 102, where no phone is registered"),
+    ("101", "103", 480, "101 dialled 103, where no phone is registered"),
+    ("101", "nobody", 404, "nobody is neither an extension, a group nor an outside number"),
+])
+async def test_why_a_call_would_be_refused(office: Office, caller: str, dialled: str, status: int, why: str) -> None:
+    explanation = await office.pbx.explain(ACME, caller, dialled)
+    assert (explanation.steps, explanation.status, explanation.refusal) == ((), status, why)
+
+
+async def test_a_withheld_number_is_not_looked_up_and_a_slow_crm_is_said(office: Office) -> None:
+    await office.phone("102")
+    assert (await office.pbx.explain(ACME, "anonymous", DID)).notes == ()
+    assert office.crm.asked == []
+    office.crm.delay = 30.0
+    began = asyncio.get_running_loop().time()
+    explanation = await office.pbx.explain(ACME, IVAN, DID)
+    assert asyncio.get_running_loop().time() - began == pytest.approx(1.5)
+    assert explanation.notes == (f"the CRM did not say within 1.5 s who {IVAN} is",)
+
+
+async def test_there_is_no_such_client(office: Office) -> None:
+    with pytest.raises(LookupError):
+        await office.pbx.explain(ClientId("nobody"), "101", "102")
