@@ -391,6 +391,7 @@ async def all_ends(world: World) -> None:
     world.office.change(trunks=())                      # no pings
     await world.office.pbx.settings_changed()
     await asyncio.sleep(LINGER)
+    world.office.trunk.forget()                         # it was called where a colleague's number was taken away
 
 
 def check_what_is_left(world: World) -> None:
