@@ -27,6 +27,7 @@ from b2bua.ua.leg import Leg
 from tests.support.anchored import AnchoredPlane
 from tests.support.network import Conditions
 from tests.support.office import DID, OPERATOR, PASSWORD, SERVER, USERS, Office, directory, open_office
+from tests.support.phone import Rejects
 from tests.support.rogue import Rogue, Twist, sdp_of
 from tests.support.virtual_loop import VirtualLoop
 
@@ -366,6 +367,7 @@ async def one_office(kind: Kind, seed: int, conditions: Conditions, happenings: 
 async def people_come(world: World) -> None:
     office = world.office
     caller, _, callee = world.kind.value
+    office.trunk.does = Rejects(404)                    # where it is called, as a colleague's number was taken away
     for user in dict.fromkeys((caller, callee, "103")):
         if user == "operator":
             office.trunk.close()
@@ -391,7 +393,7 @@ async def all_ends(world: World) -> None:
     world.office.change(trunks=())                      # no pings
     await world.office.pbx.settings_changed()
     await asyncio.sleep(LINGER)
-    world.office.trunk.forget()                         # it was called where a colleague's number was taken away
+    world.office.trunk.forget()
 
 
 def check_what_is_left(world: World) -> None:
