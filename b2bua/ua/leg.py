@@ -88,6 +88,7 @@ class Inbox:
 
     def close(self) -> None:
         """The call is over: nobody reads what is left."""
+        self._failure = None               # its traceback holds the call, which holds us
         left, self._events = self._events, deque()
         for _, event in left:
             if isinstance(event, Wish):

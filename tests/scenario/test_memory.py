@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import pytest
 
+from b2bua.cdr import EndReason
 from b2bua.sip.effects import Address, Transport
+from tests.support.anchored import AnchoredPlane
 from tests.support.network import Network
-from tests.support.office import SERVER, open_office
+from tests.support.office import DID, SERVER, open_office
 from tests.support.phone import Answers, Behaviour, Dead, Phone, Rejects, Rings
 
 HERE, THERE = Address("10.0.0.1", 5060), Address("10.0.0.2", 5060)
@@ -70,6 +72,26 @@ async def test_a_call_that_went_on_from_a_silent_trunk_leaves_nothing_behind() -
             del count["_Window"]                            # of a nonce, which is known for its time
         assert counts[1] == counts[2] == counts[3]
         spare.close()
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_a_call_whose_relay_died_leaves_nothing_behind() -> None:
+    plane = AnchoredPlane()
+    async with open_office(media=plane) as office:
+        boris = await office.phone("102", Answers(1.0))
+        counts = []
+        for number in range(1, 5):
+            call = office.trunk.call(DID, as_="+79161234567")
+            await call.answered.wait()
+            await asyncio.sleep(1)
+            plane.dies()
+            assert (await office.record(number)).reason is EndReason.MEDIA_TIMEOUT
+            await asyncio.sleep(LINGER)
+            del call
+            for phone in (boris, office.trunk):
+                phone.forget()
+            counts.append(alive("b2bua.calls", "b2bua.ua.leg"))
+        assert counts[1] == counts[2] == counts[3]
 
 
 def alive(*packages: str) -> Counter[str]:

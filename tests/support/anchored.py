@@ -20,12 +20,22 @@ class AnchoredPlane:
     def __init__(self) -> None:
         self.told: list[wire.Command] = []
         self._opened = 0
-        self.in_use = 0                    # sessions that are open
+        self._open_now: list[AnchoredSession] = []
         self.sessions: list[AnchoredSession] = []
 
     @property
     def problem(self) -> str | None:
         return None
+
+    @property
+    def in_use(self) -> int:
+        """How many sessions are open."""
+        return len(self._open_now)
+
+    def dies(self) -> None:
+        """The relay does, and another one takes its place."""
+        for session in self._open_now:
+            session.relay_is_gone()
 
     def hosts(self, session: int = 1) -> tuple[str, str]:
         """Where the relay sends to, for caller and callee of a session."""
@@ -59,7 +69,6 @@ class AnchoredPlane:
     @asynccontextmanager
     async def _open(self, call: str) -> AsyncIterator[MediaSession]:
         self._opened += 1
-        self.in_use += 1
         port = 20_000 + 4 * self._opened
         loop = asyncio.get_running_loop()
 
@@ -70,9 +79,10 @@ class AnchoredPlane:
 
         session = AnchoredSession(call, OpenPorts(self._opened, (port, port + 2)), SETTINGS, 1000, tell, BUILT_IN)
         self.sessions.append(session)
+        self._open_now.append(session)
         try:
             yield session
         finally:
-            self.in_use -= 1
+            self._open_now.remove(session)
             self.told.append(wire.Close(session.number))
             session.relay_is_gone()

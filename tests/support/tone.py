@@ -83,21 +83,6 @@ def is_tone(samples: Samples, frequency: float, rate: int = RATE) -> bool:
     return True
 
 
-def middle(recorded: tuple[Samples, int]) -> tuple[Samples, int]:
-    """Without the silence before latching and after the goodbye."""
-    samples, rate = recorded
-    centre, half = len(samples) // 2, rate // 2
-    return samples[centre - half : centre + half], rate
-
-
-def read_wav(path: Path) -> tuple[Samples, int]:
-    """The first channel, and its rate."""
-    with wave.open(str(path), "rb") as file:
-        assert file.getsampwidth() == 2, "16 bits are expected"
-        samples = np.frombuffer(file.readframes(file.getnframes()), np.int16)
-        return samples[:: file.getnchannels()], file.getframerate()
-
-
 def write_wav(path: Path, samples: Samples) -> None:
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
