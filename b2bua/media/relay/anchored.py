@@ -115,9 +115,8 @@ class AnchoredSession:
         if self._plays.lack(sound):
             return f"there is no sound {sound!r}"
         known = self._known[to]
-        if known.offer is not None or known.stream is not None:
-            return None if self._tuning(to) is not None else "neither PCMA nor PCMU is agreed upon"
-        return None                     # it will be asked for an offer of G.711
+        silent = known.offer is None and known.stream is None       # it will be made an offer of G.711
+        return None if silent or self._tuning(to) is not None else "neither PCMA nor PCMU is agreed upon"
 
     def play(self, sound: str, to: Side, *, repeat: bool = False) -> asyncio.Future[str | None]:
         self._waiting.pop(to, None)

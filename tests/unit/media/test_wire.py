@@ -11,10 +11,13 @@ from b2bua.media.relay import wire
 COMMANDS = [
     wire.Open(1), wire.Remote(1, 0, "192.0.2.1", 4000, "192.0.2.1", 4001, {"8": "PCMA/8000"}, on_hold=False),
     wire.Record(1, "abcdefghijklmnop"), wire.Watch(1), wire.Close(1),
+    wire.Sound("busy", 160, 78400), wire.Play(1, 0, 3, "busy", True, False, 8, False), wire.Tune(1, 0, 0, True, False),
+    wire.Stop(1, 0),
 ]
 REPORT = wire.Direction(1, 2, 3, 4.5, 6, "PCMA/8000", 7)
 EVENTS = [
     wire.Ready(2500), wire.CannotStart("why"), wire.Opened(1, 20000, 20002), wire.NoPorts(1, "why"), wire.Silent(1),
+    wire.Played(1, 0, 3),
     wire.RecordingStopped(1, "abcdefghijklmnop", "No space left on device"),
     wire.Closed(1, REPORT, REPORT, recorded=True),
 ]
