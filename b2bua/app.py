@@ -43,7 +43,9 @@ from b2bua.net.resolver import DnsResolver, SystemDns
 from b2bua.net.streams import StreamLimits
 from b2bua.net.tcp import TcpTransport
 from b2bua.net.tls import TlsTransport
+from b2bua.net.transport import MessageTransport
 from b2bua.net.udp import UdpTransport
+from b2bua.net.udp_sockets import UdpSockets
 from b2bua.recording.archive import Archive
 from b2bua.sip.admission import Admission, Verdict
 from b2bua.sip.auth import DigestPolicy, DigestServer
@@ -193,7 +195,7 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
             limits=Limits(settings.sip.max_calls, UnknownCalls(settings.sip.unknown_calls)),
         )
         door.switchboard = switchboard
-        agent.serve(switchboard, transports)
+        agent.serve(switchboard, sockets.speakers)
         registrar.restore(await saved_bindings(store), agent.now(), agent.flow_to)
 
         background = await parts.enter_async_context(_Background())
@@ -339,6 +341,13 @@ class _Sockets:
         self._tasks = tasks
         self._tcp: TcpTransport | None = None
         self._tls: TlsTransport | None = None
+
+    @property
+    def speakers(self) -> list[MessageTransport]:
+        """One of each kind."""
+        datagrams = [one for one in self.transports if isinstance(one, UdpTransport)]
+        streams: list[MessageTransport] = [one for one in self.transports if not isinstance(one, UdpTransport)]
+        return [*streams, *([UdpSockets(datagrams)] if len(datagrams) > 1 else datagrams)]
 
     @property
     def identities(self) -> Sequence[ServerIdentity]:

@@ -31,6 +31,7 @@ from b2bua.directory import (
 )
 from b2bua.faults import ConfigurationFaults, Fault, Location, did_you_mean, dotted, faults_of_validation
 from b2bua.media import sounds
+from b2bua.net.certificates import faults_of_client, utc_now
 from b2bua.numbers import NumberFormat, normalise
 from b2bua.routing import hours as opening
 from b2bua.routing.overflow import all_from, circles
@@ -500,6 +501,10 @@ class _Review:
         if bool(trunk.certificate) != bool(trunk.certificate_key):
             self._fault((*at, "certificate_key" if trunk.certificate_key else "certificate"),
                         f"trunk {trunk.name!r} has only one of certificate and key", "Name both files, or neither.")
+        if trunk.transport == "tls":
+            for fault in faults_of_client(trunk.ca_file, trunk.certificate, trunk.certificate_key, utc_now()):
+                self._fault((*at, "certificate_key" if fault.setting == "key" else fault.setting),
+                            fault.problem, fault.remedy)
 
     def _extension(self, client: ClientEntry, extension: ExtensionEntry, at: Location) -> None:
         login = login_of(client, extension)

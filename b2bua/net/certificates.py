@@ -39,7 +39,7 @@ class UnusableCertificate(OSError):
 
 @dataclass(frozen=True, slots=True)
 class CertificateFault:
-    setting: str                        # "certificate", "key", "client_ca"
+    setting: str                        # "certificate", "key", "client_ca", "ca_file"
     problem: str
     remedy: str
 
@@ -62,16 +62,30 @@ class CertificateFiles:
 
 def faults_of(files: CertificateFiles, now: datetime) -> list[CertificateFault]:
     """Everything that keeps these files from serving TLS now."""
-    chain = _certificates(files.certificate, "certificate")
-    key = _key(files.key)
-    faults = [found for found in (chain, key) if isinstance(found, CertificateFault)]
-    if not isinstance(chain, CertificateFault):
-        faults += _time_faults(chain[0], files.certificate, now)
-        if not isinstance(key, CertificateFault) and _public(key.public_key()) != _public(chain[0].public_key()):
-            faults.append(CertificateFault("key", f"{files.key} is not the key of {files.certificate}",
-                                           "Name the key that the certificate was made for."))
+    faults = _faults_of_own(files.certificate, files.key, now)
     if files.client_ca is not None and isinstance(ca := _certificates(files.client_ca, "client_ca"), CertificateFault):
         faults.append(ca)
+    return faults
+
+
+def faults_of_client(ca_file: str, certificate: str, key: str, now: datetime) -> list[CertificateFault]:
+    """The same for what we show as a client, and believe; "" for a file that is not named. A fault's setting is
+    "ca_file", "certificate" or "key"."""
+    faults = []
+    if ca_file and isinstance(ca := _certificates(Path(ca_file), "ca_file"), CertificateFault):
+        faults.append(ca)
+    return faults + (_faults_of_own(Path(certificate), Path(key), now) if certificate and key else [])
+
+
+def _faults_of_own(certificate: Path, key_file: Path, now: datetime) -> list[CertificateFault]:
+    chain = _certificates(certificate, "certificate")
+    key = _key(key_file)
+    faults = [found for found in (chain, key) if isinstance(found, CertificateFault)]
+    if not isinstance(chain, CertificateFault):
+        faults += _time_faults(chain[0], certificate, now)
+        if not isinstance(key, CertificateFault) and _public(key.public_key()) != _public(chain[0].public_key()):
+            faults.append(CertificateFault("key", f"{key_file} is not the key of {certificate}",
+                                           "Name the key that the certificate was made for."))
     return faults
 
 

@@ -55,11 +55,11 @@ class LocalAddress:
         if known is None:
             if len(self._by_host) >= MAX_DISCOVERED:
                 del self._by_host[next(iter(self._by_host))]
-            known = self._by_host[host] = Address(_source_towards(host), self._port)
+            known = self._by_host[host] = Address(source_towards(host), self._port)
         return known
 
 
-def _source_towards(host: str) -> str:
+def source_towards(host: str) -> str:
     """The source address that the kernel would choose; connecting a UDP socket sends nothing."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:

@@ -17,7 +17,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from b2bua.net.transport import LocalAddress, TransportSink
+from b2bua.net.transport import ANY_ADDRESS, LocalAddress, TransportSink
 from b2bua.sip.effects import Address, Flow, TlsPeer, Transport
 
 BATCH: Final = 16                       # datagrams a wake-up, so that timers and calls get their turn
@@ -85,6 +85,19 @@ class UdpTransport:
         except BaseException:
             sock.close()
             raise
+
+    @property
+    def is_everywhere(self) -> bool:
+        """Bound to every address of this machine."""
+        return self.local.host in ANY_ADDRESS
+
+    def reaches(self, host: str) -> bool:
+        """Whether that is an address of our family."""
+        return (":" in host) == (":" in self.local.host)
+
+    def is_of(self, flow: Flow) -> bool:
+        """Whether that peer knows us by this socket."""
+        return self.reaches(flow.remote.host) and self._shown.towards(flow.remote.host) == flow.local
 
     def flow_for(self, remote: Address, peer: TlsPeer | None = None) -> Flow:
         return self._flows.get(remote) or self._new_flow(remote)

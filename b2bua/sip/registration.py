@@ -182,7 +182,7 @@ class Registration:
             return f"423 with Min-Expires {text or 'missing'}"
         self._asked = least
         assert self._last is not None
-        return self._send(self._last.uri, least)
+        return self._send(self._last.uri, least, self.digest.sign("REGISTER", str(self._last.uri)))
 
     def _redirected(self, response: Response) -> SendRegister | str:
         """RFC 3261 §8.1.3.4, for this round only: the next one asks the known registrar again."""

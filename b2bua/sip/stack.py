@@ -83,7 +83,7 @@ class CoreConfig:
     timers: Timers = field(default_factory=Timers)
     user_agent: str = "Smartswitch"
     allow: tuple[str, ...] = ALLOW
-    supported: tuple[str, ...] = ("100rel", "timer", "replaces")
+    supported: tuple[str, ...] = ("100rel", "timer", "replaces", "norefersub")
     supported_of_registrar: tuple[str, ...] = ("path", "outbound")     # RFC 3327, RFC 5626: by REGISTER alone
     session_timer: SessionTimerPolicy = field(default_factory=SessionTimerPolicy)
     max_sessions: int = 20_000

@@ -127,6 +127,29 @@ async def test_the_command_line_explains_what_would_happen(tmp_path: Path) -> No
         assert (unknown.exit_code, "There is no client 'nobody'" in unknown.stderr) == (1, True)
 
 
+@pytest.mark.parametrize(("of_trunk", "of_phone"), [(0, 1), (1, 0)])
+async def test_with_two_listeners_each_is_served_by_its_own(tmp_path: Path, of_trunk: int, of_phone: int) -> None:
+    wanted = settings(tmp_path)
+    listeners = tuple(Listener(transport="udp", host=host, port=0) for host in (HERE, f"127.{BLOCK}.11.2"))
+    wanted = wanted.model_copy(update={"sip": SipSettings(listen=listeners)})
+    async with (
+        running(wanted) as system,
+        phone_at(TRUNK, system.sip[of_trunk], Answers()) as trunk,
+        phone_at(DESK, system.sip[of_phone], Answers(after=0.05), PASSWORD) as desk,
+    ):
+        await hand_in(system, office(trunk.transport.local.port))
+        assert (await desk.register()).status == 200
+        call = trunk.call(DID, as_=IVAN)
+        await call.answered.wait()
+        assert desk.calls[0].session.flow.remote == system.sip[of_phone]
+        assert call.session.flow.remote == system.sip[of_trunk]
+        contact = desk.calls[0].session.invite.contact
+        assert contact is not None
+        assert (contact.uri.host, contact.uri.port) == system.sip[of_phone]
+        call.hang_up()
+        assert (await the_record(system)).disposition is Disposition.ANSWERED
+
+
 async def test_a_phone_is_reachable_after_a_restart_without_registering_again(tmp_path: Path) -> None:
     async with running(settings(tmp_path)) as system:
         server = system.sip[0]

@@ -389,7 +389,7 @@ async def test_one_transfer_at_a_time(office: Office) -> None:
 async def test_a_phone_that_wants_to_hear_nothing_hears_nothing(office: Office) -> None:
     await office.phone("103", Answers(after=1.0))
     outside, boris = await call_in(office)
-    boris.refer("<sip:103@10.0.0.1>", ("Refer-Sub", "false"))
+    boris.refer("<sip:103@10.0.0.1>", ("Refer-Sub", "false"), ("Require", "norefersub"))
     await asyncio.sleep(10)
     assert (boris.responses, boris.notified) == ([202], [])
     assert boris.ended is not None

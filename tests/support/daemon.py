@@ -9,11 +9,12 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+from types import MappingProxyType
 from typing import Any
 
 from b2bua.net.certificates import CertificateFiles
@@ -129,7 +130,7 @@ class Daemon:
 @contextmanager
 def running_daemon(
     home: Path, addresses: Addresses, directory: str, tls: CertificateFiles | None = None, *, without_qop: bool = False,
-    sounds: Path | None = None,
+    sounds: Path | None = None, environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Daemon]:
     """Serve `directory` (what `smartswitch apply` reads) while the block lasts; then it must end well. `sounds`: where
     there are WAV files."""
@@ -142,7 +143,8 @@ def running_daemon(
     subprocess.run([*COMMAND, "apply", "--config", str(config), str(applied)], check=True, timeout=60, cwd=ROOT)
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(
-            [*COMMAND, "serve", "--config", str(config)], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            [*COMMAND, "serve", "--config", str(config)], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            env={**os.environ, **environment},
         )
     daemon = Daemon(home, addresses, process)
     try:

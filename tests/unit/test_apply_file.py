@@ -14,6 +14,7 @@ from b2bua.faults import ConfigurationFaults
 from b2bua.numbers import NumberFormat
 from b2bua.sip.auth import ha1
 from b2bua.trunk_profiles import PROFILES, CallerSource
+from tests.support.certificates import DAY, Authority
 
 GOOD = """\
 [[client]]
@@ -311,16 +312,25 @@ def test_a_client_that_the_file_does_not_name_stays(tmp_path: Path) -> None:
     assert Change("-", "client other") in difference(other, merged(other, wanted, prune=True))
 
 
+def by_tls(ca_file: Path, certificate: Path, key: Path) -> str:
+    return GOOD.replace('host = "sip.example.org"', f'''host = "sip.example.org"
+transport = "tls"
+ca_file = "{ca_file}"
+certificate = "{certificate}"
+certificate_key = "{key}"''')
+
+
 def test_a_trunk_by_tls_names_its_files(tmp_path: Path) -> None:
-    text = GOOD.replace('host = "sip.example.org"', 'host = "sip.example.org"\ntransport = "tls"\nca_file = "/ca.pem"\n'
-                        'certificate = "/our.pem"\ncertificate_key = "/our.key"')
+    authority = Authority(tmp_path)
+    ours = authority.issue("our")
+    text = by_tls(authority.file, ours.certificate, ours.key)
     (trunk,) = read(tmp_path, text).trunks
-    assert (trunk.transport, trunk.ca_file) == ("TLS", "/ca.pem")
-    assert (trunk.certificate, trunk.certificate_key) == ("/our.pem", "/our.key")
+    assert (trunk.transport, trunk.ca_file) == ("TLS", str(authority.file))
+    assert (trunk.certificate, trunk.certificate_key) == (str(ours.certificate), str(ours.key))
     assert any("has only one of certificate and key" in fault
-               for fault in faults(tmp_path, text.replace('certificate_key = "/our.key"', "")))
+               for fault in faults(tmp_path, text.replace(f'certificate_key = "{ours.key}"', "")))
     assert len(faults(tmp_path, text.replace('"tls"', '"tcp"'))) == 3
-    assert len(faults(tmp_path, text.replace('"/ca.pem"', '"ca.pem"'))) == 1         # from which directory?
+    assert len(faults(tmp_path, text.replace(f'"{authority.file}"', '"ca.pem"'))) == 1    # from which directory?
 
 
 def test_any_destination_may_be_an_announcement_of_a_sound_that_is_there(tmp_path: Path) -> None:
@@ -355,3 +365,27 @@ otherwise = "announcement:shut"
     ]
     for wrong in ("announcement:", "announcement:a/b", "announcement:../x", "announcement:мы", "announce:busy"):
         assert "destination" in faults(tmp_path, GOOD.replace('destination = "600"', f'destination = "{wrong}"'))[0]
+
+
+
+def test_what_is_wrong_with_the_files_of_a_trunk_is_said_with_its_remedy(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    ours, other, old = authority.issue("our"), authority.issue("other"), authority.issue("old", until=-DAY / 2)
+    secret = authority.issue("secret", passphrase=b"hidden")
+
+    def told(ca_file: Path, certificate: Path, key: Path) -> list[tuple[str, str]]:
+        found = faults(tmp_path, by_tls(ca_file, certificate, key))
+        assert all(fault.endswith(".") and ". " in fault for fault in found)
+        return [(setting, fault) for fault in found for setting in ("ca_file", "certificate_key", "certificate")
+                if f"].{setting}: " in fault]
+
+    ((where, fault),) = told(tmp_path / "gone.pem", ours.certificate, ours.key)
+    assert (where, "cannot be read" in fault) == ("ca_file", True)
+    ((where, fault),) = told(authority.file, ours.certificate, other.key)
+    assert (where, "is not the key of" in fault) == ("certificate_key", True)
+    ((where, fault),) = told(authority.file, old.certificate, old.key)
+    assert (where, "expired on" in fault) == ("certificate", True)
+    ((where, fault),) = told(authority.file, secret.certificate, secret.key)
+    assert (where, "is encrypted" in fault) == ("certificate_key", True)
+    assert [where for where, _ in told(ours.key, ours.key, ours.certificate)] == [
+        "ca_file", "certificate", "certificate_key"]

@@ -204,6 +204,15 @@ def test_a_longer_interval_is_obeyed_and_kept() -> None:
     assert refresh.expires == 300
 
 
+def test_a_longer_interval_is_asked_for_with_the_credentials_that_were_taken() -> None:
+    registration = machine(expires=60)
+    registration.start(0.0)
+    only(registration.response(challenge(), 0.0))
+    longer = only(registration.response(answer(423, ("Min-Expires", "300")), 0.0))
+    assert isinstance(longer, SendRegister)
+    assert "Authorization" in dict(longer.headers)
+
+
 @pytest.mark.parametrize("least", ["", "30", "60", "many", "999999"])
 def test_a_423_that_helps_nobody_is_a_failure(least: str) -> None:
     registration = machine(expires=60)
