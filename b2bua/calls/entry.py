@@ -22,6 +22,7 @@ from b2bua.calls.ring import Branch
 from b2bua.directory import Extension
 from b2bua.media.plane import SdpRefused
 from b2bua.sip.effects import DialogRequest, DialogResponse, Effect, Ended, OfferAnswered, OfferReceived, OfferRefused
+from b2bua.sip.fields import Reason
 from b2bua.ua.leg import IncomingLeg, Leg, LegEnded, Wish, while_up
 
 if TYPE_CHECKING:
@@ -91,6 +92,10 @@ class Meanwhile:
                 self._talk.let_go_of(self._talk.other(self._leaving))
             case _:
                 self._talk.pass_on(leg, event)
+
+
+    def told(self) -> tuple[Reason, ...]:
+        return ()
 
 
 class Entry:

@@ -10,6 +10,7 @@ from b2bua.cdr import Disposition, EndedBy, EndReason
 from b2bua.directory import Cause, Extension
 from b2bua.routing.dialplan import DialTrunk
 from b2bua.sip.effects import EndCause, Party
+from b2bua.sip.fields import Reason
 from b2bua.sip.uri import Uri
 from b2bua.ua.leg import LegEnd, OutgoingLeg
 
@@ -61,6 +62,7 @@ class Unanswered:
     moved: Moved | None = None
     redirected: Redirected | None = None
     rang: bool = False                     # it has reached the callee
+    told: tuple[Reason, ...] = ()          # by who refused
 
 
 RingResult = AnsweredBy | Unanswered

@@ -32,8 +32,10 @@ from b2bua.directory import Cause, Extension
 from b2bua.media.plane import MediaSession, SdpRefused, Side
 from b2bua.routing.dialplan import DialTrunk, NoRoute, Plan, RingExtensions
 from b2bua.sip.effects import Answered, Effect, Ended, Provisional, Rejected
+from b2bua.sip.fields import Reason
 from b2bua.sip.grammar import ParseError
 from b2bua.sip.message import Response
+from b2bua.sip.reasons import COMPLETED_ELSEWHERE, as_headers, reasons_of
 from b2bua.ua.leg import IncomingLeg, Leg, OutgoingLeg, Wish
 
 if TYPE_CHECKING:
@@ -65,6 +67,10 @@ class Waiting(Protocol):
         """What happens on the other legs of the call."""
         ...
 
+    def told(self) -> tuple[Reason, ...]:
+        """Why nobody waits any more, in the words of the one who has left."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -89,6 +95,9 @@ class Caller:
         """The caller wants something before anybody answered."""
         if leg is self.leg:
             leg.put_off(event)
+
+    def told(self) -> tuple[Reason, ...]:
+        return self.leg.end.told if self.leg.end is not None else ()
 
 
 async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Waiting) -> RingResult:
@@ -235,9 +244,10 @@ class _Round:
             winner = result.leg if isinstance(result, AnsweredBy) else None
             return result
         finally:
+            why = COMPLETED_ELSEWHERE if winner is not None else as_headers(self._waiting.told())
             for leg in self._branches:
                 if leg is not winner:
-                    leg.hang_up()
+                    leg.hang_up(why)
 
     async def _first_answer(self) -> RingResult:
         while self._open:
@@ -323,11 +333,12 @@ class _Round:
 
 def _refusal(extension: Extension | None, response: Response) -> Unanswered:
     if extension is not None:
-        return replace(unanswered(response.status), moved=_moved_to(extension, response))
+        moved = _moved_to(extension, response)
+        return replace(unanswered(response.status), moved=moved, told=reasons_of(response))
     redirected = redirected_to(response)
     if redirected is not None:
         return replace(redirected_nowhere(), redirected=redirected)
-    return unanswered(response.status)
+    return replace(unanswered(response.status), told=reasons_of(response))
 
 
 def _moved_to(extension: Extension, response: Response) -> Moved | None:

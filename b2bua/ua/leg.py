@@ -22,8 +22,10 @@ from b2bua.sip.effects import (
     Provisional,
     Rejected,
 )
+from b2bua.sip.fields import Reason
 from b2bua.sip.invite_session import InviteSession
 from b2bua.sip.message import Message, Request, Response
+from b2bua.sip.reasons import reasons_of
 
 if TYPE_CHECKING:
     from b2bua.ua.agent import UserAgent
@@ -40,6 +42,7 @@ class LegEnd:
     by: Party
     cause: EndCause
     reason: str = ""
+    told: tuple[Reason, ...] = ()          # what of that the other leg can be told
 
 
 class LegEnded(Exception):
@@ -131,7 +134,8 @@ class Leg:
     def notify(self, event: Effect) -> None:
         """The agent delivers what the core reported of this leg's session."""
         if isinstance(event, Ended):
-            self._finish(LegEnd(event.by, event.cause, _reason_of(event.message)))
+            told = reasons_of(event.message) if event.by is Party.REMOTE else ()
+            self._finish(LegEnd(event.by, event.cause, _reason_of(event.message), told))
         self.inbox.put(self, event)
 
     def hang_up(self, headers: HeaderFields = ()) -> None:
