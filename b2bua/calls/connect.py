@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from b2bua.calls.switchboard import Switchboard
 
 
+NO_COMMON_MEDIA = (("Warning", '305 smartswitch "Incompatible media format"'),)    # RFC 3261 §20.43
+
+
 async def connect(
     pbx: Switchboard,
     call: CallInProgress,
@@ -51,7 +54,7 @@ async def connect(
                 ours = status == 480 or reason is EndReason.LIMIT_REACHED
                 by = EndedBy.SWITCH if ours else EndedBy.CALLEE
                 call.over(disposition, CallEnd(by, reason, status, q850_cause(told)))
-                caller.reject(status, as_headers(told))
+                caller.reject(status, (*as_headers(told), *(NO_COMMON_MEDIA if status in (488, 606) else ())))
             case AnsweredBy(leg=callee, extension=extension, sdp=sdp):
                 async with callee, while_up(callee) as answering:
                     one = End(caller, Side.CALLER, phone, await join(caller, callee, sdp, media))
