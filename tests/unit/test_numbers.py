@@ -6,7 +6,9 @@ import pytest
 
 from b2bua.numbers import (
     NumberFormat,
+    international,
     is_anonymous,
+    is_emergency,
     is_short,
     last_digits,
     national_digits,
@@ -107,3 +109,17 @@ def test_digits_to_search_for_leave_the_country_out() -> None:
 def test_same_number(one: str, other: str, same: bool) -> None:
     assert same_number(one, other) is same
     assert same_number(other, one) is same
+
+
+@pytest.mark.parametrize(("dialled", "read"), [
+    ("112", "112"), ("+88213300012", "+88213300012"), ("81088213300012", "+88213300012"),
+    ("0088213300012345", "+88213300012345"), ("81088213300012345", "+88213300012345"),
+    ("882133000123", "+882133000123"), ("89265554433", "+79265554433"), ("*72#", "*72#"),
+])
+def test_a_limit_reads_a_number_as_a_network_might(dialled: str, read: str) -> None:
+    assert international(dialled, "RU") == read
+
+
+@pytest.mark.parametrize(("dialled", "helps"), [("112", True), ("01", True), ("88003", False), ("+88213300012", False)])
+def test_who_calls_for_help_is_known(dialled: str, helps: bool) -> None:
+    assert is_emergency(dialled, "RU") is helps
