@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from b2bua.calls.bridge import End, MediaLost, Referred, Talk, bridge
+from b2bua.calls.bridge import End, MediaLost, Pressed, Referred, Talk, bridge
 from b2bua.calls.call import CallEnd, CallInProgress
 from b2bua.calls.entry import Entry, Joins, Meanwhile, Newcomer, see_off
 from b2bua.calls.invitation import Invitation, shown
@@ -42,6 +42,7 @@ class Named:
 async def converse(pbx: Switchboard, talk: Talk) -> None:
     """Until one of the two leaves. A transfer changes who the two are, and the call goes on."""
     talk.media.lost.add_done_callback(partial(_media_lost, talk.inbox))
+    talk.media.listen(partial(_pressed, talk))
     try:
         with pbx.talking(talk):
             while True:
@@ -63,6 +64,7 @@ async def converse(pbx: Switchboard, talk: Talk) -> None:
             talk.call.note(f"{by_whom.value} said: {ended.end.reason}")
         talk.call.over(Disposition.ANSWERED, CallEnd(by_whom, reason, 200))
     finally:
+        talk.media.listen(None)
         talk.hang_up()
 
 
@@ -249,6 +251,11 @@ def may_replace(named: Named | int, extension: Extension, replaces: Replaces) ->
 def _same(one: Extension | None, other: Extension) -> bool:
     """The directory may have been loaded anew since."""
     return one is not None and (one.client, one.number) == (other.client, other.number)
+
+
+def _pressed(talk: Talk, side: Side, digit: str, seconds: float) -> None:
+    end = talk.caller if side is Side.CALLER else talk.callee
+    talk.inbox.put(end.leg, Pressed(digit, seconds))
 
 
 def _media_lost(inbox: Inbox, _: asyncio.Future[None]) -> None:

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
 
-from b2bua.media.plane import MediaReport, MediaSession, Side
+from b2bua.media.plane import MediaReport, MediaSession, OnDigit, Side
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +39,12 @@ class _PassThrough:
 
     def answer(self, sdp: bytes, sender: Side) -> bytes:
         return sdp
+
+    def dial(self, digit: str, seconds: float, sender: Side) -> bool:
+        return False
+
+    def listen(self, on_digit: OnDigit | None) -> None:
+        """The audio goes past us."""
 
     def record(self, recording: str) -> None:
         log.error("cannot record", call=self._call, why="media is not anchored here")

@@ -1,17 +1,20 @@
-"""Offers and answers that pass through us: each party sees our address, and one plain audio stream (RFC 3264).
+"""Offers and answers that pass through us: each party sees our address, and one plain audio stream or fax (RFC 3264).
 
-What is not ours to judge (codecs, their parameters, ptime, telephone-event) passes as it is; addresses, ICE, keys and
+What is not ours to judge (codecs, their parameters, ptime, what a fax can do) passes as it is; addresses, ICE, keys and
 other kinds of media do not. A stream that we do not carry keeps its `m=` line, with port 0, so that the lines of offer
-and answer stay aligned (RFC 3264 §6).
+and answer stay aligned (RFC 3264 §6). telephone-event is each party's own affair: it is offered to everybody, and
+whoever offers it gets it, as the relay translates for a party without it (RFC 4733).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from b2bua.sdp.session import (
     DIRECTION_LINES,
+    EVENTS,
+    MAX_FORMATS,
     Direction,
     Host,
     Media,
@@ -19,10 +22,13 @@ from b2bua.sdp.session import (
     SessionDescription,
     encode,
     host,
+    is_events,
     is_voice,
 )
 
 PLAIN = "RTP/AVP"
+FAX = "UDPTL"                                                   # T.38, Annex D; either case is in use
+DIGITS_TAKEN = "0-15"                                           # RFC 4733 §2.4.1: the keys of a telephone
 # Attributes that tell the other side where or how to reach the sender without us.
 STRIPPED = frozenset({
     "alt", "candidate", "connection", "crypto", "end-of-candidates", "fingerprint", "group", "ice-lite", "ice-mismatch",
@@ -51,8 +57,9 @@ class Stream:
     """The audio stream as one party describes its end. No endpoint: nothing can be sent there (a name, old hold)."""
 
     endpoint: Endpoint | None
-    codecs: Mapping[int, str]
+    codecs: Mapping[int, str]                   # of a fax: none
     direction: Direction
+    fax: bool = False
 
     @property
     def on_hold(self) -> bool:
@@ -85,7 +92,7 @@ class Face:
         body = [*head, f"c={self._host}", *tail]
         for line in media:
             if line is carried:
-                body.append(f"m=audio {self._port} {carried.protocol} {' '.join(carried.formats)}")
+                body.append(f"m={carried.kind} {self._port} {carried.protocol} {' '.join(carried.formats)}")
                 body += audio
             else:
                 body.append(f"m={line.rejected().head}")
@@ -118,39 +125,83 @@ def relay_offer(offer: SessionDescription, face: Face) -> Relayed:
     """The offer as the other party shall see it. Raises NotAcceptable, SdpError."""
     carried = _carried(offer)
     stream = _stream(offer, carried)
+    if stream.fax:
+        lines = _lines(carried, stream.direction, carried.formats, face)
+        return Relayed(face.show(offer, [*offer.media], carried, lines), stream)
     _require_voice(stream.codecs.values())
-    audio = _audio_lines(carried, stream.direction, carried.formats, face)
-    return Relayed(face.show(offer, [*offer.media], carried, audio), stream)
+    shown, added = _with_events(carried, stream.codecs)
+    audio = _lines(carried, stream.direction, shown.formats, face, added)
+    return Relayed(face.show(offer, [shown if media is carried else media for media in offer.media], shown, audio),
+                   stream)
 
 
 def relay_answer(answer: SessionDescription, offer: SessionDescription, face: Face) -> Relayed:
     """The answer as the offerer shall see it: its own `m=` lines, codecs of both. Raises NotAcceptable, SdpError."""
     offered = _carried(offer)
-    answered = _answered(answer, offer.media.index(offered))
+    answered = _answered(answer, offer.media.index(offered), offered)
     stream = _stream(answer, answered)
-    common = _common(stream.codecs, offered.codecs())
-    _require_voice(common.values())
-    kept = tuple(text for text in answered.formats if int(text) in common)
-    carried = Media("", "audio", answered.port, offered.protocol, kept)
-    audio = _audio_lines(answered, stream.direction, kept, face)
+    if stream.fax:
+        kept, added = answered.formats, list[str]()
+    else:
+        codecs = offered.codecs()
+        common = _common(stream.codecs, codecs)
+        _require_voice(common.values())
+        kept = tuple(text for text in answered.formats if int(text) in common)
+        events, added = _events_kept(codecs, common)
+        kept += events
+        own = {number: codec for number, codec in stream.codecs.items() if number in common or is_events(codec)}
+        stream = Stream(stream.endpoint, own, stream.direction)
+    carried = Media("", offered.kind, answered.port, offered.protocol, kept)
+    audio = _lines(answered, stream.direction, kept, face, added)
     lines = [carried if media is offered else media for media in offer.media]
-    return Relayed(face.show(answer, lines, carried, audio), Stream(stream.endpoint, common, stream.direction))
+    return Relayed(face.show(answer, lines, carried, audio), stream)
+
+
+def _with_events(media: Media, codecs: Mapping[int, str]) -> tuple[Media, list[str]]:
+    """The offer of a party without telephone-event, and the lines that offer it to the other one all the same."""
+    narrow = any(is_voice(codec) and codec.split("/")[1] == "8000" for codec in codecs.values())
+    free = next((number for number in (101, *range(96, 128)) if number not in codecs), None)
+    if any(map(is_events, codecs.values())) or not narrow or free is None or len(media.formats) >= MAX_FORMATS:
+        return media, []
+    return replace(media, formats=(*media.formats, str(free))), _events_lines(free, f"{EVENTS}/8000")
+
+
+def _events_kept(offered: Mapping[int, str], common: Mapping[int, str]) -> tuple[tuple[str, ...], list[str]]:
+    """telephone-event for the offerer, where the answer has none: its formats and its lines."""
+    clocks = {codec.split("/")[1] for codec in common.values() if is_voice(codec)}
+    if any(map(is_events, common.values())):
+        return (), []
+    events = {number: codec for number, codec in offered.items()
+              if is_events(codec) and codec.split("/")[1] in clocks and number not in common}
+    lines = [line for number, codec in events.items() for line in _events_lines(number, codec)]
+    return tuple(map(str, events)), lines
+
+
+def _events_lines(number: int, codec: str) -> list[str]:
+    return [f"a=rtpmap:{number} {codec}", f"a=fmtp:{number} {DIGITS_TAKEN}"]
 
 
 def _carried(description: SessionDescription) -> Media:
     for media in description.media:
         if media.kind == "audio" and media.port and media.protocol == PLAIN:
             return media
+    for media in description.media:
+        if _is_fax(media) and media.port:
+            return media
     raise NotAcceptable("no plain RTP/AVP audio")
 
 
-def _answered(answer: SessionDescription, index: int) -> Media:
+def _is_fax(media: Media) -> bool:
+    return media.kind == "image" and media.protocol.upper() == FAX
+
+
+def _answered(answer: SessionDescription, index: int, offered: Media) -> Media:
     # RFC 3264 §6 wants as many m= lines as were offered; phones that leave out the refused ones are understood as well.
     media = answer.media[index] if index < len(answer.media) else None
-    if media is None or media.kind != "audio":
-        media = next((each for each in answer.media if each.kind == "audio"), None)
-    if media is None or not media.port or media.protocol != PLAIN:
-        raise NotAcceptable("the answer takes no audio")
+    if media is None or media.kind != offered.kind:
+        media = next((each for each in answer.media if each.kind == offered.kind), None)
+    if media is None or not media.port or media.protocol.upper() != offered.protocol.upper():
+        raise NotAcceptable(f"the answer takes no {'audio' if offered.kind == 'audio' else 'fax'}")
     return media
 
 
@@ -162,6 +213,8 @@ def _stream(description: SessionDescription, media: Media) -> Stream:
         raise NotAcceptable("multicast is not relayed")
     if connection.unspecified:                          # hold as RFC 2543 spelt it (RFC 3264 §8.4)
         direction = direction.without_receiving
+    if _is_fax(media):
+        return Stream(_endpoint(media, connection), {}, direction, fax=True)
     return Stream(_endpoint(media, connection), media.codecs(), direction)
 
 
@@ -185,16 +238,19 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _audio_lines(media: Media, direction: Direction, formats: tuple[str, ...], face: Face) -> list[str]:
-    lines = []
+def _lines(
+    media: Media, direction: Direction, formats: tuple[str, ...], face: Face, added: Iterable[str] = ()
+) -> list[str]:
+    """What stands below the `m=` line: the party's own lines of these formats, and `added`."""
+    lines, known = list[str](), {*map(_format_of, added)}
     for line in media.lines:
         if line[0] == "c" or line in DIRECTION_LINES or _is_stripped(line):
             continue
-        if line.startswith(("a=rtpmap:", "a=fmtp:", "a=rtcp-fb:")) and _format_of(line) not in (*formats, "*"):
+        of_format = line.startswith(("a=rtpmap:", "a=fmtp:", "a=rtcp-fb:"))
+        if of_format and (_format_of(line) not in (*formats, "*") or _format_of(line) in known):
             continue
         lines.append(face.rtcp() if line.startswith("a=rtcp:") else line)
-    lines.append(f"a={direction.value}")
-    return lines
+    return [*lines, *added, f"a={direction.value}"]
 
 
 def _is_stripped(line: str) -> bool:

@@ -9,10 +9,11 @@ from typing import TypeVar, assert_never
 
 import structlog
 
-from b2bua.media.plane import MediaReport, SdpRefused, Side, StreamReport
+from b2bua.media.plane import MediaReport, OnDigit, SdpRefused, Side, StreamReport
 from b2bua.media.raw import is_recording_id
 from b2bua.media.relay import wire
 from b2bua.media.relay.link import RelaySettings
+from b2bua.media.relay.tones import difference
 from b2bua.sdp.negotiation import Endpoint, Face, NotAcceptable, Relayed, Stream, relay_answer, relay_offer
 from b2bua.sdp.session import SdpError, SessionDescription, parse
 
@@ -24,6 +25,7 @@ _REMEDY = ("the call goes on; give the recordings' directory space and the right
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 _INDEX = {Side.CALLER: 0, Side.CALLEE: 1}
+_SIDES = Side.CALLER, Side.CALLEE
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class _Known:
     """What one side has said of itself."""
 
     offer: SessionDescription | None = None
-    stream: Stream | None = None
+    stream: Stream | None = None        # as the relay knows it
+    proposed: Stream | None = None      # offered in place of another kind of media, and not answered yet
 
 
 class AnchoredSession:
@@ -58,6 +61,7 @@ class AnchoredSession:
         self._recording = False
         self._watched = False
         self._closing = False
+        self._on_digit: OnDigit | None = None
         loop = asyncio.get_running_loop()
         self._lost: asyncio.Future[None] = loop.create_future()
         self._report: asyncio.Future[MediaReport] = loop.create_future()
@@ -65,8 +69,12 @@ class AnchoredSession:
     def offer(self, sdp: bytes, sender: Side) -> bytes:
         offer = _parsed(sdp)
         relayed = _relayed(lambda: relay_offer(offer, self._faces[sender.other]))
-        self._known[sender].offer = offer
-        self._describe(sender, relayed.stream)
+        known = self._known[sender]
+        known.offer, known.proposed = offer, None
+        if known.stream is not None and known.stream.fax != relayed.stream.fax:
+            known.proposed = relayed.stream         # refused, it leaves all as it was
+        else:
+            self._describe(sender, relayed.stream)
         return relayed.body
 
     def answer(self, sdp: bytes, sender: Side) -> bytes:
@@ -75,8 +83,25 @@ class AnchoredSession:
             raise SdpRefused("an answer to no offer", 400)
         answer = _parsed(sdp)
         relayed = _relayed(lambda: relay_answer(answer, offer, self._faces[sender.other]))
+        offerer = self._known[sender.other]
+        if offerer.proposed is not None:
+            self._describe(sender.other, offerer.proposed)
+            offerer.proposed = None
         self._describe(sender, relayed.stream)
         return relayed.body
+
+    def dial(self, digit: str, seconds: float, sender: Side) -> bool:
+        caller, callee = (self._known[side].stream for side in _SIDES)
+        if caller is None or callee is None or caller.fax or callee.fax:
+            return False
+        how = difference(caller.codecs, callee.codecs)
+        if how is None or how.side != _INDEX[sender.other]:
+            return False
+        self._send(wire.SendDigit(self.number, how.side, digit, round(seconds * 1000)))
+        return True
+
+    def listen(self, on_digit: OnDigit | None) -> None:
+        self._on_digit = on_digit
 
     def record(self, recording: str) -> None:
         if not is_recording_id(recording):
@@ -102,12 +127,15 @@ class AnchoredSession:
         log.warning("no report from the media relay", call=self._call, waited=CLOSE_PATIENCE)
         return MediaReport(recorded=self._recording)
 
-    def hear(self, event: wire.Silent | wire.RecordingStopped | wire.Closed) -> None:
+    def hear(self, event: wire.Silent | wire.Pressed | wire.RecordingStopped | wire.Closed) -> None:
         """What the relay tells of this session."""
         match event:
             case wire.Silent():
                 log.info("no RTP for too long", call=self._call)
                 _settle(self._lost, None)
+            case wire.Pressed(_, side, digit, milliseconds):
+                if self._on_digit is not None:
+                    self._on_digit(_SIDES[side], digit, milliseconds / 1000)
             case wire.RecordingStopped(_, recording, why):
                 log.error("recording stopped", call=self._call, recording=recording, why=why, remedy=_REMEDY)
             case wire.Closed(_, caller, callee, recorded):
@@ -127,7 +155,7 @@ class AnchoredSession:
         endpoint = self._reachable(stream.endpoint)
         self._send(wire.Remote(
             self.number, _INDEX[side], endpoint.host, endpoint.port, endpoint.rtcp_host, endpoint.rtcp_port,
-            {str(number): codec for number, codec in stream.codecs.items()}, stream.on_hold))
+            {str(number): codec for number, codec in stream.codecs.items()}, stream.on_hold, stream.fax))
 
     def _reachable(self, endpoint: Endpoint | None) -> Endpoint:
         """Only what our sockets can send to, and never our own ports: a packet would go round for ever."""

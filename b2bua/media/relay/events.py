@@ -1,4 +1,4 @@
-"""Digits as events in RTP, read and written (RFC 4733): what packets come tells what was pressed, and the other way round.
+"""Digits as events in RTP, read and written (RFC 4733).
 
     reader   every event is told once, in the order of the timestamps, whatever was lost, doubled or overtaken
     writer   a digit takes the place of voice packets: same source, same sequence; without voice it goes by the clock
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from struct import Struct
 
 DIGITS = "0123456789*#ABCD"             # RFC 4733 §3.2, the events 0 to 15
-MAX_UNITS = 0xFFFF                      # an event's duration has 16 bits; a longer one goes on as another (RFC 4733 §2.5.1.3)
+MAX_UNITS = 0xFFFF                      # of 16 bits; a longer event goes on as another one (RFC 4733 §2.5.1.3)
 MAX_SECONDS = 5.0                       # of a digit that we send
 MIN_SECONDS = 0.04                      # ITU-T Q.24: what is shorter need not be recognised
 PAUSE = 0.06                            # between two digits, at least
@@ -132,7 +132,7 @@ class EventReader:
         return age >= 0
 
     def _is_segment(self, timestamp: int) -> bool:
-        """The next part of a digit that is held for longer than 16 bits can say (RFC 4733 §2.5.1.3); it was told by its first."""
+        """The next part of a digit that is held for longer than 16 bits can say (RFC 4733 §2.5.1.3)."""
         if self._newest is None or self._newest != (timestamp - MAX_UNITS) % _WHOLE:
             return False
         self._told.append(timestamp)
@@ -234,7 +234,7 @@ class EventWriter:
         self._timestamp, self._heard_at = timestamp, None
 
     def _is_time(self, timestamp: int) -> bool:
-        """Whether a digit is being sent at that moment; the next one begins, when the last one is over for long enough."""
+        """Whether a digit is being sent at that moment; the next one begins when the last one is over long enough."""
         if self._sending is None:
             if self._pauses and 0 < _signed(self._free_at - timestamp) <= self._clock:
                 return False

@@ -28,6 +28,16 @@ class Remote(NamedTuple):
     rtcp_port: int
     codecs: dict[str, str]              # payload type -> encoding; JSON knows no other keys
     on_hold: bool
+    fax: bool = False                   # UDPTL instead of RTP
+
+
+class SendDigit(NamedTuple):
+    """Press this key towards a side, by events in its audio (RFC 4733)."""
+
+    session: int
+    side: int
+    digit: str
+    milliseconds: int
 
 
 class Record(NamedTuple):
@@ -45,7 +55,7 @@ class Close(NamedTuple):
     session: int
 
 
-Command = Open | Remote | Record | Watch | Close
+Command = Open | Remote | SendDigit | Record | Watch | Close
 
 
 class Ready(NamedTuple):
@@ -75,6 +85,15 @@ class Silent(NamedTuple):
     session: int
 
 
+class Pressed(NamedTuple):
+    """A key, by events in the audio of a side; the other side cannot be told in this way."""
+
+    session: int
+    side: int
+    digit: str
+    milliseconds: int
+
+
 class RecordingStopped(NamedTuple):
     """An alarm: the call goes on without being recorded."""
 
@@ -102,11 +121,11 @@ class Closed(NamedTuple):
     recorded: bool
 
 
-Event = Ready | CannotStart | Opened | NoPorts | Silent | RecordingStopped | Closed
+Event = Ready | CannotStart | Opened | NoPorts | Silent | Pressed | RecordingStopped | Closed
 
-_COMMANDS: dict[str, type[Command]] = {kind.__name__: kind for kind in (Open, Remote, Record, Watch, Close)}
+_COMMANDS: dict[str, type[Command]] = {kind.__name__: kind for kind in (Open, Remote, SendDigit, Record, Watch, Close)}
 _EVENTS: dict[str, type[Event]] = {
-    kind.__name__: kind for kind in (Ready, CannotStart, Opened, NoPorts, Silent, RecordingStopped, Closed)
+    kind.__name__: kind for kind in (Ready, CannotStart, Opened, NoPorts, Silent, Pressed, RecordingStopped, Closed)
 }
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
