@@ -145,6 +145,17 @@ class PhoneCall:
     def info(self, body: str, content_type: str) -> None:
         self.phone.do(self.session.request("INFO", self.phone.now(), body=body.encode(), content_type=content_type))
 
+    def ask(self, method: str, body: bytes = b"", content_type: str = "", *headers: tuple[str, str]) -> None:
+        """Any other request in the dialog."""
+        effects = self.session.request(
+            method, self.phone.now(), body=body, content_type=content_type, headers=headers
+        )
+        self.phone.do(effects)
+
+    def reoffer(self, sdp: bytes) -> None:
+        """Re-INVITE with this offer, or (b"") without one."""
+        self.phone.do(self.session.reoffer(sdp, self.phone.now()))
+
     def refer(self, target: str, *headers: tuple[str, str]) -> None:
         """Ask the other end to call somebody else: the value of Refer-To."""
         fields = (("Refer-To", target), *headers)
@@ -265,6 +276,7 @@ class Phone:
         self.rtp_port = rtp_port
         self.peer, self.sips = peer, sips
         self.codecs = {8: "PCMA/8000", 0: "PCMU/8000"}
+        self.has_events = True            # telephone-event
         self.refuses_offers = 0           # re-INVITEs, with this status
         self.calls: list[PhoneCall] = []
         self.ladders: dict[str, list[str]] = {}
@@ -385,13 +397,27 @@ class Phone:
         host = self.transport.local.host
         version = len(self._seen)         # grows with whatever is sent, as RFC 3264 §8 wants of a changed session
         maps = "".join(f"a=rtpmap:{number} {codec}\r\n" for number, codec in self.codecs.items())
+        number, events = (
+            (" 101", "a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\n") if self.has_events else ("", "")
+        )
         return (
             f"v=0\r\no=- 1 {version} IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\n"
-            f"m=audio {self.rtp_port} RTP/AVP {' '.join(map(str, self.codecs))} 101\r\n"
-            f"{maps}a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\na={direction}\r\n"
+            f"m=audio {self.rtp_port} RTP/AVP {' '.join(map(str, self.codecs))}{number}\r\n"
+            f"{maps}{events}a=ptime:20\r\na={direction}\r\n"
+        ).encode()
+
+    def fax_sdp(self) -> bytes:
+        """T.38 in place of the audio."""
+        host = self.transport.local.host
+        return (
+            f"v=0\r\no=- 1 {len(self._seen)} IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\n"
+            f"m=image {self.rtp_port + 2} udptl t38\r\na=T38FaxVersion:0\r\na=T38MaxBitRate:14400\r\n"
+            "a=T38FaxRateManagement:transferredTCF\r\na=T38FaxUdpEC:t38UDPRedundancy\r\n"
         ).encode()
 
     def answer_to(self, offer: bytes) -> bytes:
+        if b"m=image" in offer:
+            return self.fax_sdp()
         return self.sdp(_MIRROR[direction_of(offer)])
 
     # -- the plumbing
