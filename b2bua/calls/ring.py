@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 # and 3.5 s it has been lost four times by then, or nobody is there; timer B would let the caller wait for 32 s.
 SIGN_OF_LIFE: Final = 5.0
 MAX_TARGETS: Final = 4                     # servers of one trunk that one call tries
+MAX_PREVIEWS: Final = 64                   # answers in 18x that are kept for a 2xx without one
 MAX_MOVES: Final = 5                       # times that phones may send one call on
 
 
@@ -195,6 +196,7 @@ class _Round:
         self._rang = False
         self._branches: dict[Leg, Branch] = {}
         self._open: set[Leg] = set()
+        self._previews: dict[tuple[Leg, str | None], bytes] = {}        # SDP of 18x, by leg and early dialog
         self._alone = False
         self._failures: list[Unanswered] = []
 
@@ -229,9 +231,14 @@ class _Round:
             else:
                 match event:
                     case Provisional(response=response):
+                        if response.body and len(self._previews) < MAX_PREVIEWS:
+                            self._previews[leg, response.to_tag] = response.body
                         self._progress(branch, response.status, response.body)
                     case Answered(response=response):
-                        return AnsweredBy(branch.leg, branch.extension, response.body)
+                        # A 2xx need not repeat the answer of a reliable 18x (RFC 6337 §3.1), and gateways leave it
+                        # out after others too.
+                        sdp = response.body or self._previews.get((leg, response.to_tag), b"")
+                        return AnsweredBy(branch.leg, branch.extension, sdp)
                     case Rejected(response=response):
                         self._rejected(branch, response)
                     case Ended(cause=cause):

@@ -15,6 +15,7 @@ SETTINGS = RelaySettings("10.0.0.1", "10.0.0.1")
 
 class AnchoredPlane:
     def __init__(self) -> None:
+        self._sessions: dict[int, AnchoredSession] = {}
         self.told: list[wire.Command] = []
         self._opened = 0
         self.in_use = 0                    # sessions that are open
@@ -22,6 +23,9 @@ class AnchoredPlane:
     @property
     def problem(self) -> str | None:
         return None
+
+    def session(self, number: int = 1) -> AnchoredSession:
+        return self._sessions[number]
 
     def hosts(self, session: int = 1) -> tuple[str, str]:
         """Where the relay sends to, for caller and callee of a session."""
@@ -41,8 +45,10 @@ class AnchoredPlane:
         self.in_use += 1
         port = 20_000 + 4 * self._opened
         session = AnchoredSession(call, OpenPorts(self._opened, (port, port + 2)), SETTINGS, 1000, self.told.append)
+        self._sessions[self._opened] = session
         try:
             yield session
         finally:
             self.in_use -= 1
+            del self._sessions[session.number]
             session.relay_is_gone()

@@ -94,6 +94,7 @@ class PhoneCall:
     ended: Ended | None = None
     requests: list[Request] = field(default_factory=list)       # in the dialog: INFO, NOTIFY, ...
     responses: list[int] = field(default_factory=list)          # to what we asked in the dialog
+    answers: list[Response] = field(default_factory=list)       # the same, whole
     answers_with: int = 200                                     # to a request in the dialog; 0: with nothing
     rang: asyncio.Event = field(default_factory=asyncio.Event)
     answered: asyncio.Event = field(default_factory=asyncio.Event)
@@ -226,6 +227,7 @@ class PhoneCall:
                 self.finish(effect)
             case DialogResponse(response=response):
                 self.responses.append(response.status)
+                self.answers.append(response)
             case OfferRefused():
                 pass                      # the ladder has it
             case _:
