@@ -28,7 +28,7 @@ USUAL_SECONDS = 0.16                       # of a digit that comes without a dur
 MAX_SECONDS = 5.0
 MAX_DIGIT_BODY = 200
 
-# What describes the body, or means the other party; the rest belongs to the one dialog alone (RFC 3261 §12.2).
+# What describes the body, or means the other party; the rest belongs to the one dialog alone (RFC 3261 §12.2.1.1).
 CROSSING = ("Content-Disposition", "Content-Language", "Date", "Expires", "MIME-Version", "Priority", "Subject")
 CROSSING_BACK = ("Accept", "Accept-Language", "Retry-After")
 DEAF = frozenset({405, 415, 469, 501})     # who answers so to a digit is not sent another one
