@@ -90,11 +90,12 @@ class _Errand:
 class Onward:
     """What is to be asked in one dialog, one at a time, so that nothing is overtaken on its way."""
 
-    __slots__ = ("_deaf", "_errands", "_leg", "_told")
+    __slots__ = ("_cseq", "_deaf", "_errands", "_leg", "_told")
 
     def __init__(self, leg: Leg) -> None:
         self._leg = leg
         self._errands: deque[_Errand] = deque()        # the first of them is on its way
+        self._cseq = 0                                  # of that one, or lower than where it was challenged
         self._deaf = False                              # takes no digits by INFO
         self._told = False
 
@@ -114,8 +115,8 @@ class Onward:
         self._add(_Errand("INFO", (), body, "application/dtmf-relay", None, self._now()))
 
     def answered(self, response: Response) -> None:
-        """To the request that was on its way."""
-        if not self._errands:
+        """To the request that was on its way, or to one of which nobody wants to know any more."""
+        if not self._errands or response.cseq.number < self._cseq:
             return
         errand = self._errands.popleft()
         if errand.asked is not None:
@@ -130,15 +131,12 @@ class Onward:
             self._send(self._errands[0])
 
     def give_up(self, status: int) -> None:
-        """Whoever asked gets this answer; what is on its way already is not answered twice."""
+        """Whoever asked gets this answer, instead of one that may yet come."""
         errands, self._errands = self._errands, deque()
         for errand in errands:
             if errand.asked is not None:
                 leg, request = errand.asked
                 leg.respond(request, status)
-        if errands:
-            first = errands[0]
-            self._errands.append(_Errand(first.method, (), b"", "", None, first.since))
 
     def _add(self, errand: _Errand) -> None:
         self._errands.append(errand)
@@ -147,6 +145,8 @@ class Onward:
 
     def _send(self, errand: _Errand) -> None:
         self._leg.send(errand.method, errand.headers, errand.body, errand.content_type)
+        dialog = self._leg.session.current_dialog()
+        self._cseq = dialog.local_seq if dialog is not None else 0
 
     def _is_stale(self, errand: _Errand) -> bool:
         return errand.asked is None and (self._deaf or self._now() - errand.since > DIGIT_PATIENCE)

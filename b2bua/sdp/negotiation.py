@@ -9,7 +9,7 @@ whoever offers it gets it, as the relay translates for a party without it (RFC 4
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from b2bua.sdp.session import (
     DIRECTION_LINES,
@@ -72,6 +72,7 @@ class Relayed:
 
     body: bytes
     stream: Stream
+    events: Mapping[int, str] = field(default_factory=dict)     # that were offered though the sender has none
 
 
 class Face:
@@ -129,10 +130,11 @@ def relay_offer(offer: SessionDescription, face: Face) -> Relayed:
         lines = _lines(carried, stream.direction, carried.formats, face)
         return Relayed(face.show(offer, [*offer.media], carried, lines), stream)
     _require_voice(stream.codecs.values())
-    shown, added = _with_events(carried, stream.codecs)
-    audio = _lines(carried, stream.direction, shown.formats, face, added)
-    return Relayed(face.show(offer, [shown if media is carried else media for media in offer.media], shown, audio),
-                   stream)
+    events = _events_offered(carried, stream.codecs)
+    shown = replace(carried, formats=(*carried.formats, *map(str, events)))
+    audio = _lines(carried, stream.direction, shown.formats, face, _events_lines(events))
+    body = face.show(offer, [shown if media is carried else media for media in offer.media], shown, audio)
+    return Relayed(body, stream, events)
 
 
 def relay_answer(answer: SessionDescription, offer: SessionDescription, face: Face) -> Relayed:
@@ -147,8 +149,8 @@ def relay_answer(answer: SessionDescription, offer: SessionDescription, face: Fa
         common = _common(stream.codecs, codecs)
         _require_voice(common.values())
         kept = tuple(text for text in answered.formats if int(text) in common)
-        events, added = _events_kept(codecs, common)
-        kept += events
+        events = _events_kept(codecs, common)
+        kept, added = (*kept, *map(str, events)), _events_lines(events)
         own = {number: codec for number, codec in stream.codecs.items() if number in common or is_events(codec)}
         stream = Stream(stream.endpoint, own, stream.direction)
     carried = Media("", offered.kind, answered.port, offered.protocol, kept)
@@ -157,28 +159,27 @@ def relay_answer(answer: SessionDescription, offer: SessionDescription, face: Fa
     return Relayed(face.show(answer, lines, carried, audio), stream)
 
 
-def _with_events(media: Media, codecs: Mapping[int, str]) -> tuple[Media, list[str]]:
-    """The offer of a party without telephone-event, and the lines that offer it to the other one all the same."""
+def _events_offered(media: Media, codecs: Mapping[int, str]) -> Mapping[int, str]:
+    """telephone-event for the answerer, where the offer has none."""
     narrow = any(is_voice(codec) and codec.split("/")[1] == "8000" for codec in codecs.values())
     free = next((number for number in (101, *range(96, 128)) if number not in codecs), None)
     if any(map(is_events, codecs.values())) or not narrow or free is None or len(media.formats) >= MAX_FORMATS:
-        return media, []
-    return replace(media, formats=(*media.formats, str(free))), _events_lines(free, f"{EVENTS}/8000")
+        return {}
+    return {free: f"{EVENTS}/8000"}
 
 
-def _events_kept(offered: Mapping[int, str], common: Mapping[int, str]) -> tuple[tuple[str, ...], list[str]]:
-    """telephone-event for the offerer, where the answer has none: its formats and its lines."""
-    clocks = {codec.split("/")[1] for codec in common.values() if is_voice(codec)}
+def _events_kept(offered: Mapping[int, str], common: Mapping[int, str]) -> Mapping[int, str]:
+    """telephone-event for the offerer, where the answer has none."""
     if any(map(is_events, common.values())):
-        return (), []
-    events = {number: codec for number, codec in offered.items()
-              if is_events(codec) and codec.split("/")[1] in clocks and number not in common}
-    lines = [line for number, codec in events.items() for line in _events_lines(number, codec)]
-    return tuple(map(str, events)), lines
+        return {}
+    clocks = {codec.split("/")[1] for codec in common.values() if is_voice(codec)}
+    return {number: codec for number, codec in offered.items()
+            if is_events(codec) and codec.split("/")[1] in clocks and number not in common}
 
 
-def _events_lines(number: int, codec: str) -> list[str]:
-    return [f"a=rtpmap:{number} {codec}", f"a=fmtp:{number} {DIGITS_TAKEN}"]
+def _events_lines(events: Mapping[int, str]) -> list[str]:
+    return [line for number, codec in events.items()
+            for line in (f"a=rtpmap:{number} {codec}", f"a=fmtp:{number} {DIGITS_TAKEN}")]
 
 
 def _carried(description: SessionDescription) -> Media:

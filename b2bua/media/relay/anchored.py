@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TypeVar, assert_never
 
 import structlog
@@ -15,7 +15,7 @@ from b2bua.media.relay import wire
 from b2bua.media.relay.link import RelaySettings
 from b2bua.media.relay.tones import difference
 from b2bua.sdp.negotiation import Endpoint, Face, NotAcceptable, Relayed, Stream, relay_answer, relay_offer
-from b2bua.sdp.session import SdpError, SessionDescription, parse
+from b2bua.sdp.session import SdpError, SessionDescription, is_events, parse
 
 CLOSE_PATIENCE = 5.0                    # for the report, and for the disk where the call was recorded
 
@@ -42,6 +42,7 @@ class _Known:
 
     offer: SessionDescription | None = None
     stream: Stream | None = None        # as the relay knows it
+    events: Mapping[int, str] = field(default_factory=dict)     # that we have put into its offer
     proposed: Stream | None = None      # offered in place of another kind of media, and not answered yet
 
 
@@ -70,7 +71,7 @@ class AnchoredSession:
         offer = _parsed(sdp)
         relayed = _relayed(lambda: relay_offer(offer, self._faces[sender.other]))
         known = self._known[sender]
-        known.offer, known.proposed = offer, None
+        known.offer, known.events, known.proposed = offer, relayed.events, None
         if known.stream is not None and known.stream.fax != relayed.stream.fax:
             known.proposed = relayed.stream         # refused, it leaves all as it was
         else:
@@ -87,7 +88,7 @@ class AnchoredSession:
         if offerer.proposed is not None:
             self._describe(sender.other, offerer.proposed)
             offerer.proposed = None
-        self._describe(sender, relayed.stream)
+        self._describe(sender, _with_events_of(relayed.stream, offerer.events))
         return relayed.body
 
     def dial(self, digit: str, seconds: float, sender: Side) -> bool:
@@ -171,6 +172,14 @@ class AnchoredSession:
 
     def _same_family(self, host: str) -> bool:
         return all((":" in host) == (":" in ours) for ours in self._our_hosts)
+
+
+def _with_events_of(stream: Stream, offered: Mapping[int, str]) -> Stream:
+    """Who answers by another number sends by the one that it was offered (RFC 3264 §5.1), or by its own."""
+    if not any(map(is_events, stream.codecs.values())):
+        return stream
+    more = {number: codec for number, codec in offered.items() if number not in stream.codecs}
+    return replace(stream, codecs={**stream.codecs, **more})
 
 
 def _parsed(sdp: bytes) -> SessionDescription:
