@@ -85,6 +85,19 @@ async def test_each_party_is_offered_events_and_who_has_them_keeps_them(
     await over(office, there)
 
 
+async def test_who_answers_by_another_number_is_understood_by_both(office: Office, plane: AnchoredPlane) -> None:
+    office.trunk.has_events = False
+    boris = await office.phone("102", Rings())
+    call = office.trunk.call(DID, as_=IVAN)
+    ringing = await boris.was_called()
+    answer = boris.answer_to(ringing.sdp).replace(b"101", b"96")
+    boris.do(ringing.session.accept(boris.now(), body=answer))
+    await call.answered.wait()
+    (callee,) = [one for one in plane.told if isinstance(one, wire.Remote) and one.side == 1]
+    assert list(callee.codecs) == ["8", "0", "96", "101"]       # sent by its own number, and heard by either
+    await over(office, call)
+
+
 @pytest.mark.parametrize(("kind", "body", "digit", "milliseconds"), [
     (RELAY_DIGIT, "Signal=5\r\nDuration=200\r\n", "5", 200),
     (RELAY_DIGIT, "Signal= #\r\nDuration= 100\r\n", "#", 100),
