@@ -145,6 +145,30 @@ def test_what_the_writer_sends_a_reader_reads_with_voice_and_without(
         assert all((later - earlier) & 0xFFFF == 1 for earlier, later in pairwise(numbers))
 
 
+@given(st.lists(st.tuples(st.sampled_from("vdc"), st.integers(0, 0xFFFF), st.integers(0, 2**32 - 1), st.integers(0, 1),
+                          st.floats(0, 8)), max_size=60))
+def test_whatever_the_voice_does_the_writer_goes_on(steps: list[tuple[str, int, int, int, float]]) -> None:
+    """Digits among it come to their end by the clock, when no voice comes any more."""
+    writer, now = EventWriter(EVENT, CLOCK, 99, 0), 0.0
+    for what, sequence, timestamp, ssrc, pause in steps:
+        now += pause
+        if what == "v":
+            packet = struct.pack(">BBHII", 0x80, VOICE, sequence, timestamp, ssrc) + b"\x55" * FRAME
+            sent = writer.pass_(memoryview(packet), now)
+            assert sent[0] == 0x80
+            assert sent[8:12] == packet[8:12]
+        elif what == "d":
+            writer.dial(Digit("1", pause))
+        else:
+            assert len(list(writer.by_clock(now))) <= ENDS
+    for _ in range(MAX_WAITING * 300):
+        now += 0.02
+        list(writer.by_clock(now))
+        if not writer.busy:
+            break
+    assert not writer.busy
+
+
 def test_a_digit_takes_the_place_of_voice() -> None:
     writer = EventWriter(EVENT, CLOCK, 99, 0)
     assert bytes(writer.pass_(voice(1), 0.02)) == voice(1)

@@ -174,9 +174,6 @@ class EventWriter:
     def busy(self) -> bool:
         return self._sending is not None or bool(self._waiting)
 
-    def use(self, payload_type: int) -> None:
-        self._payload_type = payload_type
-
     def dial(self, digit: Digit) -> bool:
         """False: too many wait already."""
         if len(self._waiting) >= MAX_WAITING or digit.digit not in DIGITS:
@@ -189,11 +186,13 @@ class EventWriter:
         sequence, timestamp, ssrc = _numbers(packet, 2)
         if ssrc != self._ssrc:
             self._take_over(ssrc, sequence, timestamp)
-        else:
-            step = _signed(timestamp - self._timestamp)
-            if 0 < step <= self._clock // 10 and self._heard_at is not None:
-                self._packet_units = step
-        late = self._heard_at is not None and _signed(timestamp - self._timestamp) < 0
+        step = _signed(timestamp - self._timestamp) if self._heard_at is not None else 0
+        if 0 < step <= self._clock // 10:
+            self._packet_units = step
+        elif step < -BACK_IN_TIME * self._clock:
+            self._cut_short()
+            step = 0
+        late = step < 0
         if not late:
             self._timestamp, self._heard_at = timestamp, now
         sequence = (sequence + self._shift) & 0xFFFF
@@ -224,14 +223,18 @@ class EventWriter:
         return self._event(self._sequence, moment)
 
     def _take_over(self, ssrc: int, sequence: int, timestamp: int) -> None:
-        """Another source: a digit in the midst of the old one has ended with it."""
-        if self._sending is not None and self._sending.begun:
-            self._sending = None
-        self._pauses = False
+        """Another source speaks."""
+        self._cut_short()
         self._ssrc = ssrc
         self._shift = 0
         self._sequence = (sequence - 1) & 0xFFFF
         self._timestamp, self._heard_at = timestamp, None
+
+    def _cut_short(self) -> None:
+        """The clock of the voice began anew: a digit in the midst of the old one has ended with it."""
+        if self._sending is not None and self._sending.begun:
+            self._sending = None
+        self._pauses = False
 
     def _is_time(self, timestamp: int) -> bool:
         """Whether a digit is being sent at that moment; the next one begins when the last one is over long enough."""

@@ -67,7 +67,8 @@ class Latch:
     def admit(self, source: Source, packet: memoryview, now: float) -> bool:
         """Whether a packet from another than the learned source is believed."""
         if self.fax:
-            if source == self._announced or source[0] == self._host:
+            # The last of the audio, on its way still, must not take the fax along to its port.
+            if source == self._announced or (source[0] == self._host and packet[:1] and packet[0] >> 6 != 2):
                 return self._learn(source, now)
             self.foreign += 1
             return False
