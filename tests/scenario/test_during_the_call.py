@@ -11,7 +11,7 @@ from b2bua.calls.in_dialog import MAX_BODY, MAX_PASSED_ON
 from b2bua.cdr import Disposition, EndReason
 from b2bua.media.relay import wire
 from b2bua.sip.core import CoreConfig
-from b2bua.sip.effects import Address
+from b2bua.sip.effects import Address, Transmit
 from b2bua.sip.session_timer import SessionTimerPolicy
 from tests.support.anchored import AnchoredPlane
 from tests.support.office import DID, OPERATOR, PASSWORD, SERVER, Office, faultless_office
@@ -536,4 +536,49 @@ async def test_each_183_that_says_something_new_is_heard(office: Office, plane: 
     assert call.ladder().count("183") >= 1
     ringing.answer()
     await call.answered.wait()
+    await over(office, call)
+
+
+async def test_183s_of_several_branches_behind_the_trunk_each_take_the_audio_over(
+    office: Office, plane: AnchoredPlane
+) -> None:
+    """A proxy forks: the second early dialog has another tag and another address, and the first one answers."""
+    anna = await office.phone("101")
+    office.trunk.does = Rings()
+    call = anna.call("+79161112233")
+    first = await office.trunk.was_called()
+    (early,) = [
+        effect
+        for effect in first.session.progress(183, anna.now(), body=office.trunk.answer_to(first.sdp))
+        if isinstance(effect, Transmit)
+    ]
+    office.trunk.transport.send(bytes(early.message), early.flow)
+    await asyncio.sleep(1)
+    tag = first.session.id.encode()
+    forked = bytes(early.message).replace(tag, tag[::-1]).replace(b"m=audio 40000", b"m=audio 50000")
+    assert forked != bytes(early.message)
+    office.trunk.transport.send(forked, early.flow)
+    await asyncio.sleep(1)
+    ports = [one.port for one in plane.told if isinstance(one, wire.Remote) and one.side == 1]
+    assert ports == [40000, 50000]
+    first.answer()
+    await call.answered.wait()
+    ports = [one.port for one in plane.told if isinstance(one, wire.Remote) and one.side == 1]
+    assert ports == [40000, 50000, 40000]
+    await over(office, call)
+
+
+async def test_early_media_of_phones_that_ring_together_is_not_mixed(office: Office, plane: AnchoredPlane) -> None:
+    anna = await office.phone("101")
+    phones = [await office.phone(number, Rings()) for number in ("102", "103")]
+    call = anna.call("600")
+    for phone in phones:
+        ringing = await phone.was_called()
+        phone.do(ringing.session.progress(183, phone.now(), body=phone.answer_to(ringing.sdp)))
+    await asyncio.sleep(1)
+    assert "183" not in call.ladder()
+    assert not any(isinstance(one, wire.Remote) and one.side == 1 for one in plane.told)
+    phones[1].calls[0].answer()
+    await call.answered.wait()
+    assert plane.hosts() == ("10.0.2.101", "10.0.2.103")
     await over(office, call)
