@@ -31,7 +31,7 @@ MAX_DIGIT_BODY = 200
 # What describes the body, or means the other party; the rest belongs to the one dialog alone (RFC 3261 §12.2.1.1).
 CROSSING = ("Content-Disposition", "Content-Language", "Date", "Expires", "MIME-Version", "Priority", "Subject")
 CROSSING_BACK = ("Accept", "Accept-Language", "Retry-After")
-DEAF = frozenset({405, 415, 469, 501})     # who answers so to a digit is not sent another one
+DEAF = frozenset({405, 408, 415, 469, 501})     # who answers so to a digit is not sent another one
 
 _DIGITS = re.compile(r"[0-9*#A-D]", re.ASCII)
 _NAMED = {"10": "*", "11": "#", "12": "A", "13": "B", "14": "C", "15": "D"}     # as the events of RFC 4733 §3.2
@@ -144,7 +144,8 @@ class Onward:
             self._send(errand)
 
     def _send(self, errand: _Errand) -> None:
-        self._leg.send(errand.method, errand.headers, errand.body, errand.content_type)
+        is_digit = errand.asked is None             # the peer never asked for INFOs: one that ignores them talks on
+        self._leg.send(errand.method, errand.headers, errand.body, errand.content_type, optional=is_digit)
         dialog = self._leg.session.current_dialog()
         self._cseq = dialog.local_seq if dialog is not None else 0
 

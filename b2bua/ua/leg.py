@@ -159,10 +159,12 @@ class Leg:
         """The answer to an offer that came in a 2xx."""
         self.agent.perform(self.session.ack(sdp, self.agent.now()))
 
-    def send(self, method: str, headers: HeaderFields, body: bytes, content_type: str) -> None:
-        """A request in this dialog, as NOTIFY or INFO: DialogResponse follows."""
+    def send(
+        self, method: str, headers: HeaderFields, body: bytes, content_type: str, *, optional: bool = False
+    ) -> None:
+        """A request in this dialog, as NOTIFY: DialogResponse follows. An `optional` one may stay unanswered."""
         effects = self.session.request(
-            method, self.agent.now(), body=body, content_type=content_type, headers=headers
+            method, self.agent.now(), body=body, content_type=content_type, headers=headers, optional=optional
         )
         self.agent.perform(effects)
 

@@ -171,6 +171,20 @@ async def test_who_refuses_digits_for_good_is_not_asked_again(
     await over(office, there)
 
 
+async def test_a_phone_that_ignores_digits_talks_on_and_is_not_sent_another_one(
+    office: Office, plane: AnchoredPlane
+) -> None:
+    there, here = await talking(office, phone=False)
+    here.answers_with = 0
+    plane.session().hear(wire.Pressed(1, 0, "1", 120))
+    await asyncio.sleep(40)
+    plane.session().hear(wire.Pressed(1, 0, "2", 120))
+    await asyncio.sleep(40)
+    assert not there.over.is_set()
+    assert len(asked(here, "INFO")) == 1
+    await over(office, there)
+
+
 async def test_digits_that_waited_too_long_are_not_sent(office: Office, plane: AnchoredPlane) -> None:
     there, here = await talking(office, phone=False)
     here.answers_with = 0
