@@ -123,8 +123,9 @@ class Session:
         for port, reception, codecs in zip(self.rtp, self._receptions, agreed, strict=True):
             assert isinstance(port.latch, Latch)
             port.latch.fax = fax
-            port.reception = None if fax else reception         # what is no RTP passes uncounted and unrecorded
-            port.reads_before = port.reads
+            if fax != (port.reception is None):
+                port.reception = None if fax else reception     # what is no RTP passes uncounted and unrecorded
+                port.reads_before = port.reads
             port.latch.payload_types = frozenset(codecs)
             port.voice = frozenset(number for number, codec in codecs.items() if is_voice(codec))
             voice = next((codecs[number] for number in codecs if number in port.voice), "PCMU/8000")
