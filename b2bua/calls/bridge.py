@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from b2bua.calls.call import CallInProgress
+from b2bua.calls.in_dialog import PASSED_ON, Onward, digit_in, refusal
 from b2bua.directory import Extension
 from b2bua.media.plane import MediaSession, SdpRefused, Side
 from b2bua.sip.effects import (
@@ -28,9 +28,6 @@ from b2bua.sip.message import Request
 from b2bua.sip.reasons import as_headers
 from b2bua.ua.leg import Inbox, IncomingLeg, Leg, LegEnd, LegEnded, OutgoingLeg, Wish
 
-MAX_PASSED_ON = 8                          # requests of one side that wait for the other side's response
-PASSED_ON = frozenset({"INFO", "MESSAGE"})
-
 
 class MediaLost(Exception):
     """No RTP for too long, or the relay is gone."""
@@ -50,8 +47,11 @@ class End:
     extension: Extension | None            # whose phone it is; None: the outside
     sdp: bytes = b""                       # how it has described itself last
     asked: Request | None = None           # its re-INVITE or UPDATE, not yet answered
-    passed_on: deque[Request] = field(default_factory=deque)
     referrals: int = 0                     # REFERs of it that we have accepted
+    onward: Onward = field(init=False)     # what the other asks of it
+
+    def __post_init__(self) -> None:
+        self.onward = Onward(self.leg)
 
 
 @dataclass(eq=False, slots=True)
@@ -90,6 +90,9 @@ class Talk:
         end = self.end_of(leg)
         if end is None:                    # who comes, or has left: nobody to ask
             leg.put_off(event)
+        elif isinstance(event, Pressed):
+            if self.other(end).leg.end is None:
+                self.other(end).onward.press(event.digit, event.seconds)
         elif not isinstance(event, Wish):
             _pass_on(end, self.other(end), event, self.media)
 
@@ -98,8 +101,15 @@ class Talk:
         if end.asked is not None:
             request, end.asked = end.asked, None
             end.leg.refuse_offer(request, 491)
-        while end.passed_on:
-            end.leg.respond(end.passed_on.popleft(), 480)
+        self.other(end).onward.give_up(480)
+
+
+@dataclass(frozen=True, slots=True)
+class Pressed(Wish):
+    """A digit in the audio of one of the two, of which the other hears by INFO only."""
+
+    digit: str
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +158,8 @@ async def bridge(talk: Talk) -> Wish:
         leg, event = await talk.inbox.get()
         end = talk.end_of(leg)
         match event:
+            case Pressed():
+                talk.pass_on(leg, event)
             case Wish():
                 return event
             case DialogRequest(request=request) if end is not None and request.method == "REFER":
@@ -172,13 +184,21 @@ def _pass_on(here: End, there: End, event: Effect, media: MediaSession) -> None:
             _late_answer(here, there, body, media)
         case DialogRequest(request=request) if there.leg.end is not None:
             here.leg.respond(request, 480)
-        case DialogRequest(request=request) if request.method in PASSED_ON and len(here.passed_on) < MAX_PASSED_ON:
-            here.passed_on.append(request)
-            there.leg.request(request)
         case DialogRequest(request=request):
-            here.leg.respond(request, 501)
-        case DialogResponse(request=asked, response=response) if asked.method in PASSED_ON and there.passed_on:
-            there.leg.respond(there.passed_on.popleft(), response.status)
+            _ask(here, there, request, media)
+        case DialogResponse(request=asked, response=response) if asked.method in PASSED_ON:
+            here.onward.answered(response)
+
+
+def _ask(here: End, there: End, request: Request, media: MediaSession) -> None:
+    if (refused := refusal(request)) is not None:
+        here.leg.respond(request, *refused)
+        return
+    pressed = digit_in(request)
+    if pressed is not None and media.dial(*pressed, here.side):
+        here.leg.respond(request, 200)
+        return
+    there.onward.pass_on(here.leg, request)
 
 
 def _offer(here: End, there: End, request: Request, offer: bytes, media: MediaSession) -> None:

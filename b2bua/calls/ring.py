@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 # and 3.5 s it has been lost four times by then, or nobody is there; timer B would let the caller wait for 32 s.
 SIGN_OF_LIFE: Final = 5.0
 MAX_TARGETS: Final = 4                     # servers of one trunk that one call tries
+MAX_PREVIEWS: Final = 64                   # answers in 18x that are kept for a 2xx without one
 MAX_MOVES: Final = 5                       # times that phones may send one call on
 
 
@@ -253,6 +254,7 @@ class _Round:
         self._rang = False
         self._branches: dict[Leg, Branch] = {}
         self._open: set[Leg] = set()
+        self._previews: dict[tuple[Leg, str | None], bytes] = {}        # SDP of 18x, by leg and early dialog
         self._alone = False
         self._failures: list[Unanswered] = []
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from b2bua.calls.bridge import End, Referred, Talk, bridge, media_lost
+from b2bua.calls.bridge import End, Pressed, Referred, Talk, bridge, media_lost
 from b2bua.calls.call import CallEnd, CallInProgress
 from b2bua.calls.entry import Entry, Joins, Meanwhile, Newcomer, introduction, see_off
 from b2bua.calls.invitation import Invitation, shown
@@ -42,6 +42,7 @@ class Named:
 async def converse(pbx: Switchboard, talk: Talk) -> None:
     """Until one of the two leaves. A transfer changes who the two are, and the call goes on."""
     talk.media.lost.add_done_callback(partial(media_lost, talk.inbox))
+    talk.media.listen(partial(_pressed, talk))
     try:
         with pbx.talking(talk):
             while True:
@@ -66,6 +67,7 @@ async def converse(pbx: Switchboard, talk: Talk) -> None:
         talk.call.over(Disposition.ANSWERED, CallEnd(by_whom, reason, 200, q850_cause(ended.end.told)))
         talk.hang_up(ended.end.told)
     finally:
+        talk.media.listen(None)
         talk.hang_up()
 
 
@@ -256,3 +258,8 @@ def may_replace(named: Named | int, extension: Extension, replaces: Replaces) ->
 def _same(one: Extension | None, other: Extension) -> bool:
     """The directory may have been loaded anew since."""
     return one is not None and (one.client, one.number) == (other.client, other.number)
+
+
+def _pressed(talk: Talk, side: Side, digit: str, seconds: float) -> None:
+    end = talk.caller if side is Side.CALLER else talk.callee
+    talk.inbox.put(end.leg, Pressed(digit, seconds))

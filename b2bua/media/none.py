@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
 
-from b2bua.media.plane import MediaReport, MediaSession, SdpRefused, Side
+from b2bua.media.plane import MediaReport, MediaSession, OnDigit, SdpRefused, Side
 
 NOT_ANCHORED = "media is not anchored here"
 
@@ -68,6 +68,12 @@ class _PassThrough:
 
     def left(self, side: Side) -> None:
         """The other one hears nothing."""
+
+    def dial(self, digit: str, seconds: float, sender: Side) -> bool:
+        return False
+
+    def listen(self, on_digit: OnDigit | None) -> None:
+        """The audio goes past us."""
 
     def record(self, recording: str) -> None:
         log.error("cannot record", call=self._call, why=NOT_ANCHORED)

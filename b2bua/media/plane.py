@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum
@@ -51,6 +52,10 @@ class MediaReport:
     recorded: bool = False
 
 
+# Who pressed, which key (RFC 4733 §3.2), and for how many seconds.
+OnDigit = Callable[[Side, str, float], None]
+
+
 class MediaSession(Protocol):
     """Two sides joined through the relay. Offers and answers go through it in both directions, as often as
     the call re-negotiates; what comes back is what to send to the other side."""
@@ -96,6 +101,15 @@ class MediaSession(Protocol):
 
     def left(self, side: Side) -> None:
         """Who was there has gone, and another may come: until the next answer it is as if it held the other side."""
+        ...
+
+    def dial(self, digit: str, seconds: float, sender: Side) -> bool:
+        """`sender` says a digit by signalling, as it has no telephone-event: say it in the audio of the other side.
+        False: that side has none either, or both have, or there is no audio of ours; pass it on as it came."""
+        ...
+
+    def listen(self, on_digit: OnDigit | None) -> None:
+        """Be told of digits in the audio of a side, when the other side has no telephone-event. None: not any more."""
         ...
 
     def record(self, recording: str) -> None:

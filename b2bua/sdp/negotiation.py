@@ -1,17 +1,20 @@
-"""Offers and answers that pass through us: each party sees our address, and one plain audio stream (RFC 3264).
+"""Offers and answers that pass through us: each party sees our address, and one plain audio stream or fax (RFC 3264).
 
-What is not ours to judge (codecs, their parameters, ptime, telephone-event) passes as it is; addresses, ICE, keys and
+What is not ours to judge (codecs, their parameters, ptime, what a fax can do) passes as it is; addresses, ICE, keys and
 other kinds of media do not. A stream that we do not carry keeps its `m=` line, with port 0, so that the lines of offer
-and answer stay aligned (RFC 3264 §6).
+and answer stay aligned (RFC 3264 §6). telephone-event is each party's own affair: it is offered to everybody, and
+whoever offers it gets it, as the relay translates for a party without it (RFC 4733).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from b2bua.sdp.session import (
     DIRECTION_LINES,
+    EVENTS,
+    MAX_FORMATS,
     Direction,
     Host,
     Media,
@@ -19,11 +22,14 @@ from b2bua.sdp.session import (
     SessionDescription,
     encode,
     host,
+    is_events,
     is_voice,
     parse,
 )
 
 PLAIN = "RTP/AVP"
+FAX = "UDPTL"                                                   # T.38, Annex D; either case is in use
+DIGITS_TAKEN = "0-15"                                           # RFC 4733 §2.4.1: the keys of a telephone
 # Attributes that tell the other side where or how to reach the sender without us.
 STRIPPED = frozenset({
     "alt", "candidate", "connection", "crypto", "end-of-candidates", "fingerprint", "group", "ice-lite", "ice-mismatch",
@@ -52,8 +58,9 @@ class Stream:
     """The audio stream as one party describes its end. No endpoint: nothing can be sent there (a name, old hold)."""
 
     endpoint: Endpoint | None
-    codecs: Mapping[int, str]
+    codecs: Mapping[int, str]                   # of a fax: none
     direction: Direction
+    fax: bool = False
 
     @property
     def on_hold(self) -> bool:
@@ -66,6 +73,7 @@ class Relayed:
 
     body: bytes
     stream: Stream
+    events: Mapping[int, str] = field(default_factory=dict)     # that were offered though the sender has none
 
 
 class Face:
@@ -86,7 +94,7 @@ class Face:
         body = [*head, f"c={self._host}", *tail]
         for line in media:
             if line is carried:
-                body.append(f"m=audio {self._port} {carried.protocol} {' '.join(carried.formats)}")
+                body.append(f"m={carried.kind} {self._port} {carried.protocol} {' '.join(carried.formats)}")
                 body += audio
             else:
                 body.append(f"m={line.rejected().head}")
@@ -118,11 +126,14 @@ class Face:
 def relay_offer(offer: SessionDescription, face: Face, *, plays: bool = False) -> Relayed:
     """The offer as the other party shall see it; `plays`: where the offerer sends nothing, we do. Raises NotAcceptable,
     SdpError."""
-    carried = carried_audio(offer)
+    carried = _carried(offer)
     stream = _stream(offer, carried)
+    if stream.fax:
+        lines = _lines(carried, stream.direction, carried.formats, face)
+        return Relayed(face.show(offer, [*offer.media], carried, lines), stream)
     _require_voice(stream.codecs.values())
-    audio = _audio_lines(carried, _with_us(stream.direction) if plays else stream.direction, carried.formats, face)
-    return Relayed(face.show(offer, [*offer.media], carried, audio), stream)
+    body, events = _show_audio(offer, carried, _with_us(stream.direction) if plays else stream.direction, face)
+    return Relayed(body, stream, events)
 
 
 def introduction(description: SessionDescription, face: Face) -> bytes:
@@ -130,28 +141,66 @@ def introduction(description: SessionDescription, face: Face) -> bytes:
 
     Raises NotAcceptable, SdpError.
     """
-    carried = carried_audio(description)
-    audio = _audio_lines(carried, Direction.SENDRECV, carried.formats, face)
-    return face.show(description, [*description.media], carried, audio)
+    return _show_audio(description, carried_audio(description), Direction.SENDRECV, face)[0]
+
+
+def _show_audio(
+    offer: SessionDescription, carried: Media, direction: Direction, face: Face
+) -> tuple[bytes, Mapping[int, str]]:
+    """The offer, and the telephone-event that it has more than when it came."""
+    events = _events_offered(carried, carried.codecs())
+    shown = replace(carried, formats=(*carried.formats, *map(str, events)))
+    audio = _lines(carried, direction, shown.formats, face, _events_lines(events))
+    return face.show(offer, [shown if media is carried else media for media in offer.media], shown, audio), events
 
 
 def relay_answer(answer: SessionDescription, offer: SessionDescription, face: Face, *, plays: bool = False) -> Relayed:
     """The answer as the offerer shall see it: its own `m=` lines, codecs of both; `plays` as in the offer. Raises
     NotAcceptable, SdpError."""
-    offered = carried_audio(offer)
-    answered = _answered(answer, offer.media.index(offered))
+    offered = _carried(offer)
+    answered = _answered(answer, offer.media.index(offered), offered)
     stream = _stream(answer, answered)
-    common = _common(stream.codecs, offered.codecs())
-    _require_voice(common.values())
-    kept = tuple(text for text in answered.formats if int(text) in common)
-    carried = Media("", "audio", answered.port, offered.protocol, kept)
+    if stream.fax:
+        kept, added = answered.formats, list[str]()
+    else:
+        codecs = offered.codecs()
+        common = _common(stream.codecs, codecs)
+        _require_voice(common.values())
+        kept = tuple(text for text in answered.formats if int(text) in common)
+        events = _events_kept(codecs, common)
+        kept, added = (*kept, *map(str, events)), _events_lines(events)
+        own = {number: codec for number, codec in stream.codecs.items() if number in common or is_events(codec)}
+        stream = Stream(stream.endpoint, own, stream.direction)
+    carried = Media("", offered.kind, answered.port, offered.protocol, kept)
     wanted = _stream(offer, offered).direction
     shown = _with_us(stream.direction) if plays and wanted.receives else stream.direction
     if wanted is Direction.INACTIVE:                    # whatever the other one says to our playing (RFC 3264 §6.1)
         shown = Direction.INACTIVE
-    audio = _audio_lines(answered, shown, kept, face)
     lines = [carried if media is offered else media for media in offer.media]
-    return Relayed(face.show(answer, lines, carried, audio), Stream(stream.endpoint, common, stream.direction))
+    return Relayed(face.show(answer, lines, carried, _lines(answered, shown, kept, face, added)), stream)
+
+
+def _events_offered(media: Media, codecs: Mapping[int, str]) -> Mapping[int, str]:
+    """telephone-event for the answerer, where the offer has none."""
+    narrow = any(is_voice(codec) and codec.split("/")[1] == "8000" for codec in codecs.values())
+    free = next((number for number in (101, *range(96, 128)) if number not in codecs), None)
+    if any(map(is_events, codecs.values())) or not narrow or free is None or len(media.formats) >= MAX_FORMATS:
+        return {}
+    return {free: f"{EVENTS}/8000"}
+
+
+def _events_kept(offered: Mapping[int, str], common: Mapping[int, str]) -> Mapping[int, str]:
+    """telephone-event for the offerer, where the answer has none."""
+    if any(map(is_events, common.values())):
+        return {}
+    clocks = {codec.split("/")[1] for codec in common.values() if is_voice(codec)}
+    return {number: codec for number, codec in offered.items()
+            if is_events(codec) and codec.split("/")[1] in clocks and number not in common}
+
+
+def _events_lines(events: Mapping[int, str]) -> list[str]:
+    return [line for number, codec in events.items()
+            for line in (f"a=rtpmap:{number} {codec}", f"a=fmtp:{number} {DIGITS_TAKEN}")]
 
 
 def speaks(one: bytes, other: bytes) -> bool:
@@ -166,19 +215,35 @@ def _with_us(direction: Direction) -> Direction:
 
 
 def carried_audio(description: SessionDescription) -> Media:
+    """Raises NotAcceptable."""
+    media = _carried(description)
+    if _is_fax(media):
+        raise NotAcceptable("a fax and no audio")
+    return media
+
+
+def _carried(description: SessionDescription) -> Media:
+    """The audio, or else a fax."""
     for media in description.media:
         if media.kind == "audio" and media.port and media.protocol == PLAIN:
+            return media
+    for media in description.media:
+        if _is_fax(media) and media.port:
             return media
     raise NotAcceptable("no plain RTP/AVP audio")
 
 
-def _answered(answer: SessionDescription, index: int) -> Media:
+def _is_fax(media: Media) -> bool:
+    return media.kind == "image" and media.protocol.upper() == FAX
+
+
+def _answered(answer: SessionDescription, index: int, offered: Media) -> Media:
     # RFC 3264 §6 wants as many m= lines as were offered; phones that leave out the refused ones are understood as well.
     media = answer.media[index] if index < len(answer.media) else None
-    if media is None or media.kind != "audio":
-        media = next((each for each in answer.media if each.kind == "audio"), None)
-    if media is None or not media.port or media.protocol != PLAIN:
-        raise NotAcceptable("the answer takes no audio")
+    if media is None or media.kind != offered.kind:
+        media = next((each for each in answer.media if each.kind == offered.kind), None)
+    if media is None or not media.port or media.protocol.upper() != offered.protocol.upper():
+        raise NotAcceptable(f"the answer takes no {'audio' if offered.kind == 'audio' else 'fax'}")
     return media
 
 
@@ -190,6 +255,8 @@ def _stream(description: SessionDescription, media: Media) -> Stream:
         raise NotAcceptable("multicast is not relayed")
     if connection.unspecified:                          # hold as RFC 2543 spelt it (RFC 3264 §8.4)
         direction = direction.without_receiving
+    if _is_fax(media):
+        return Stream(_endpoint(media, connection), {}, direction, fax=True)
     return Stream(_endpoint(media, connection), media.codecs(), direction)
 
 
@@ -213,16 +280,19 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _audio_lines(media: Media, direction: Direction, formats: tuple[str, ...], face: Face) -> list[str]:
-    lines = []
+def _lines(
+    media: Media, direction: Direction, formats: tuple[str, ...], face: Face, added: Iterable[str] = ()
+) -> list[str]:
+    """What stands below the `m=` line: the party's own lines of these formats, and `added`."""
+    lines, known = list[str](), {*map(_format_of, added)}
     for line in media.lines:
         if line[0] == "c" or line in DIRECTION_LINES or _is_stripped(line):
             continue
-        if line.startswith(("a=rtpmap:", "a=fmtp:", "a=rtcp-fb:")) and _format_of(line) not in (*formats, "*"):
+        of_format = line.startswith(("a=rtpmap:", "a=fmtp:", "a=rtcp-fb:"))
+        if of_format and (_format_of(line) not in (*formats, "*") or _format_of(line) in known):
             continue
         lines.append(face.rtcp() if line.startswith("a=rtcp:") else line)
-    lines.append(f"a={direction.value}")
-    return lines
+    return [*lines, *added, f"a={direction.value}"]
 
 
 def _is_stripped(line: str) -> bool:

@@ -29,6 +29,7 @@ STATIC_CODECS: Mapping[int, str] = {
     9: "G722/8000", 10: "L16/44100/2", 11: "L16/44100", 12: "QCELP/8000", 13: "CN/8000", 15: "G728/8000",
     16: "DVI4/11025", 17: "DVI4/22050", 18: "G729/8000",
 }  # fmt: skip
+EVENTS = "telephone-event"
 NOT_VOICE = frozenset({"TELEPHONE-EVENT", "CN", "RED"})         # no audio by themselves
 
 
@@ -79,6 +80,11 @@ class Host:
 def is_voice(codec: str) -> bool:
     """Of an encoding as `PCMU/8000`."""
     return codec.partition("/")[0].upper() not in NOT_VOICE
+
+
+def is_events(codec: str) -> bool:
+    """Digits (RFC 4733 §7.1)."""
+    return codec.partition("/")[0].lower() == EVENTS
 
 
 @lru_cache(maxsize=1024)

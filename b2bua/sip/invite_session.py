@@ -295,16 +295,23 @@ class InviteSession:
         return [] if owed is None else self.modifications.refuse(owed, status, headers, now)
 
     def request(
-        self, method: str, now: float, *, body: bytes = b"", content_type: str = "", headers: Fields = ()
+        self, method: str, now: float, *, body: bytes = b"", content_type: str = "", headers: Fields = (),
+        optional: bool = False,
     ) -> list[Effect]:
-        """INFO, REFER, NOTIFY, MESSAGE, ...: the outcome is a `DialogResponse`."""
+        """INFO, REFER, NOTIFY, MESSAGE, ...: the outcome is a `DialogResponse`.
+
+        Deviation from RFC 3261 §12.2.1.2: an `optional` one that finds no answer does not end the dialog. It is for
+        what we send of our own accord, to peers that may not even know it.
+        """
         dialog = self.current_dialog()
         if self.state in _CLOSED:
             return []
         if dialog is None or method in ("INVITE", "ACK", "BYE", "CANCEL", "PRACK", "UPDATE"):
             raise ProtocolMisuse(f"{method} by request() in a session that is {self.state.value}")
         fields = [("Contact", self.contact), *headers] if method in ("REFER", "NOTIFY", "SUBSCRIBE") else headers
-        return self.send(dialog, method, now, fields, body, content_type)[1]
+        sent, effects = self.send(dialog, method, now, fields, body, content_type)
+        sent.optional = optional
+        return effects
 
     def respond(
         self,

@@ -25,13 +25,14 @@ _BESIDE = "NOTIFY"
 class Sent:
     """The `user` of its client transaction; lives as long as that, so that a repeated 2xx finds its ACK."""
 
-    __slots__ = ("_succeeded", "ack", "dialog", "holds_offer", "request", "session", "transaction", "tries")
+    __slots__ = ("_succeeded", "ack", "dialog", "holds_offer", "optional", "request", "session", "transaction", "tries")
 
     def __init__(self, session: InviteSession, dialog: Dialog, request: Request) -> None:
         self.session = session
         self.dialog = dialog
         self.request = request
         self.transaction: ClientTransaction | None = None
+        self.optional = False           # no answer to it says nothing about the dialog
         self.ack: Transmit | None = None
         self.holds_offer = False                # a PRACK's body may be an answer as well
         self.tries = 1
@@ -63,7 +64,8 @@ class Sent:
         effects: list[Effect] = []
         if request.method not in ("INVITE", "UPDATE", "PRACK"):
             effects.append(DialogResponse(session, request, request.response(408)))
-        if request.method not in ("PRACK", _BESIDE) and session.is_up:
+        spared = self.optional and cause is EndCause.TIMED_OUT
+        if request.method not in ("PRACK", _BESIDE) and session.is_up and not spared:
             end = EndCause.DIALOG_GONE if cause is EndCause.TIMED_OUT else cause
             effects += session.finish(Party.REMOTE, end, None, now, bye=())
         return effects
@@ -114,6 +116,8 @@ class Sent:
     def _gone(self, response: Response, now: float) -> list[Effect]:
         """481 or 408: the peer no longer knows the dialog (RFC 3261 §12.2.1.2). An early one may be one of several."""
         if response.status not in (408, 481) or not self.session.is_up or self.request.method == _BESIDE:
+            return []
+        if response.status == 408 and self.optional:
             return []
         return self.session.finish(Party.REMOTE, EndCause.DIALOG_GONE, response, now, bye=())
 

@@ -167,17 +167,12 @@ class Leg:
         """The answer to an offer that came in a 2xx."""
         self.agent.perform(self.session.ack(sdp, self.agent.now()))
 
-    def request(self, request: Request) -> None:
-        """Pass a request of the other leg's dialog on in this one: DialogResponse follows."""
-        content_type = request.headers.get("Content-Type") or ""
-        self.agent.perform(
-            self.session.request(request.method, self.agent.now(), body=request.body, content_type=content_type)
-        )
-
-    def send(self, method: str, headers: HeaderFields, body: bytes, content_type: str) -> None:
-        """A request of our own in this dialog, as NOTIFY: DialogResponse follows."""
+    def send(
+        self, method: str, headers: HeaderFields, body: bytes, content_type: str, *, optional: bool = False
+    ) -> None:
+        """A request in this dialog, as NOTIFY: DialogResponse follows. An `optional` one may stay unanswered."""
         effects = self.session.request(
-            method, self.agent.now(), body=body, content_type=content_type, headers=headers
+            method, self.agent.now(), body=body, content_type=content_type, headers=headers, optional=optional
         )
         self.agent.perform(effects)
 

@@ -151,18 +151,27 @@ async def test_its_keys_and_those_of_the_outside_arrive_as_rtp_events(daemon: Da
         await ends.phone.says("ended")
 
 
-async def test_its_keys_and_those_of_the_outside_arrive_by_info(daemon: Daemon, tmp_path: Path) -> None:
+@pytest.mark.parametrize("outside_has_events", [True, False])
+async def test_its_keys_by_info_arrive_as_the_outside_knows_them(
+    daemon: Daemon, tmp_path: Path, outside_has_events: bool
+) -> None:
+    """It offers no telephone-event then; where the outside has it, it hears the key in the audio."""
     async with line(daemon, tmp_path / "101", info=True) as ends, asyncio.timeout(20):
+        ends.outside.line.has_events = outside_has_events
         call = ends.outside.line.call(DID, as_="+79161240004")
         await call.answered.wait()
         await both_hear(ends.phone, ends.outside, call)
         call.info("Signal=7\r\nDuration=160\r\n", BY_INFO)
         await ends.phone.says("Receiving tone 7")
         ends.phone.tell("5")
-        await call.asked.wait()
-        (request,) = call.requests
-        assert (request.method, request.headers.get("Content-Type")) == ("INFO", BY_INFO)
-        assert b"Signal=5" in request.body
+        if outside_has_events:
+            await ends.outside.tone.was_pressed("5")
+            assert call.requests == []
+        else:
+            await call.asked.wait()
+            (request,) = call.requests
+            assert (request.method, request.headers.get("Content-Type")) == ("INFO", BY_INFO)
+            assert b"Signal=5" in request.body
         assert call.responses == [200]
         call.hang_up()
         await ends.phone.says("ended")

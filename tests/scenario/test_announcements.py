@@ -171,7 +171,7 @@ async def test_a_call_without_an_offer_is_made_one_of_g711(office: Office, media
     office.trunk.codecs = {0: "PCMU/8000"}
     call = office.trunk.call(DID, as_=IVAN, offer=False)
     await call.answered.wait()
-    assert b"RTP/AVP 8 0\r\n" in call.sdp
+    assert b"RTP/AVP 8 0 101\r\n" in call.sdp
     await call.over.wait()
     (play,) = [one for one in media.told if isinstance(one, wire.Play)]
     assert (play.payload_type, play.mu_law) == (0, True)

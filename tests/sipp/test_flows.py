@@ -79,6 +79,7 @@ def outcome(record: dict[str, object]) -> tuple[object, ...]:
     ("inbound_callee_hangs_up", DID, ("inbound", "answered", "callee", 200, "101")),
     ("inbound_hold_by_caller", DID, ("inbound", "answered", "caller", 200, "101")),
     ("inbound_hold_by_callee", DID, ("inbound", "answered", "callee", 200, "101")),
+    ("inbound_fax", DID, ("inbound", "answered", "callee", 200, "101")),
     ("inbound_busy", DID, ("inbound", "busy", "callee", 486, None)),
     ("inbound_no_answer", QUICK_DID, ("inbound", "no answer", "switch", 480, None)),
     ("inbound_cancelled", DID, ("inbound", "abandoned", "caller", 487, None)),
@@ -91,6 +92,14 @@ async def test_a_call_from_outside(ends: Ends, flow: str, called: str, expected:
     record = ends.daemon.record(caller=caller)
     assert outcome(record) == expected
     assert record["rang"] == ('["101"]' if flow != "inbound_busy" else "[]")
+
+
+async def test_a_key_by_info_does_not_reach_a_phone_with_telephone_event(ends: Ends) -> None:
+    await ends.register("101")
+    caller = unique_number("inbound_digits")
+    await ends.pair(ends.phone("101", "inbound_answered_uas"),
+                    ends.trunk("inbound_digits_uac", caller=caller, called=DID))
+    assert outcome(ends.daemon.record(caller=caller)) == ("inbound", "answered", "caller", 200, "101")
 
 
 async def test_a_call_to_a_number_that_nobody_has(ends: Ends) -> None:

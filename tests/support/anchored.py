@@ -37,6 +37,9 @@ class AnchoredPlane:
         for session in self._open_now:
             session.relay_is_gone()
 
+    def session(self, number: int = 1) -> AnchoredSession:
+        return self.sessions[number - 1]
+
     def hosts(self, session: int = 1) -> tuple[str, str]:
         """Where the relay sends to, for caller and callee of a session."""
         latest = {one.side: one.host for one in self.told if isinstance(one, wire.Remote) and one.session == session}

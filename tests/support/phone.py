@@ -97,6 +97,7 @@ class PhoneCall:
     requests: list[Request] = field(default_factory=list)       # in the dialog: INFO, NOTIFY, ...
     responses: list[int] = field(default_factory=list)          # to what we asked in the dialog
     holds: bool = False                   # does not want to hear the other end, whatever that offers
+    answers: list[Response] = field(default_factory=list)       # the same, whole
     answers_with: int = 200                                     # to a request in the dialog; 0: with nothing
     rang: asyncio.Event = field(default_factory=asyncio.Event)
     answered: asyncio.Event = field(default_factory=asyncio.Event)
@@ -154,6 +155,17 @@ class PhoneCall:
 
     def info(self, body: str, content_type: str) -> None:
         self.phone.do(self.session.request("INFO", self.phone.now(), body=body.encode(), content_type=content_type))
+
+    def ask(self, method: str, body: bytes = b"", content_type: str = "", *headers: tuple[str, str]) -> None:
+        """Any other request in the dialog."""
+        effects = self.session.request(
+            method, self.phone.now(), body=body, content_type=content_type, headers=headers
+        )
+        self.phone.do(effects)
+
+    def reoffer(self, sdp: bytes) -> None:
+        """Re-INVITE with this offer, or (b"") without one."""
+        self.phone.do(self.session.reoffer(sdp, self.phone.now()))
 
     def refer(self, target: str, *headers: tuple[str, str]) -> None:
         """Ask the other end to call somebody else: the value of Refer-To."""
@@ -226,6 +238,7 @@ class PhoneCall:
                 self.finish(effect)
             case DialogResponse(response=response):
                 self.responses.append(response.status)
+                self.answers.append(response)
             case OfferRefused():
                 pass                      # the ladder has it
             case _:
@@ -276,6 +289,7 @@ class Phone:
         self.rtp_port = rtp_port
         self.peer, self.sips = peer, sips
         self.codecs = {8: "PCMA/8000", 0: "PCMU/8000"}
+        self.has_events = True            # telephone-event
         self.refuses_offers = 0           # re-INVITEs, with this status
         self.calls: list[PhoneCall] = []
         self.ladders: dict[str, list[str]] = {}
@@ -397,13 +411,27 @@ class Phone:
         host = self.transport.local.host
         version = len(self._seen)         # grows with whatever is sent, as RFC 3264 §8 wants of a changed session
         maps = "".join(f"a=rtpmap:{number} {codec}\r\n" for number, codec in self.codecs.items())
+        number, events = (
+            (" 101", "a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\n") if self.has_events else ("", "")
+        )
         return (
             f"v=0\r\no=- 1 {version} IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\n"
-            f"m=audio {self.rtp_port} RTP/AVP {' '.join(map(str, self.codecs))} 101\r\n"
-            f"{maps}a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\na={direction}\r\n"
+            f"m=audio {self.rtp_port} RTP/AVP {' '.join(map(str, self.codecs))}{number}\r\n"
+            f"{maps}{events}a=ptime:20\r\na={direction}\r\n"
+        ).encode()
+
+    def fax_sdp(self) -> bytes:
+        """T.38 in place of the audio."""
+        host = self.transport.local.host
+        return (
+            f"v=0\r\no=- 1 {len(self._seen)} IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\n"
+            f"m=image {self.rtp_port + 2} udptl t38\r\na=T38FaxVersion:0\r\na=T38MaxBitRate:14400\r\n"
+            "a=T38FaxRateManagement:transferredTCF\r\na=T38FaxUdpEC:t38UDPRedundancy\r\n"
         ).encode()
 
     def answer_to(self, offer: bytes, *, holds: bool = False) -> bytes:
+        if b"m=image" in offer:
+            return self.fax_sdp()
         wanted = _MIRROR[direction_of(offer)]
         return self.sdp(_ON_HOLD[wanted] if holds else wanted)
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TypeVar, assert_never
 
 import structlog
 
-from b2bua.media.plane import MediaReport, SdpRefused, Side, StreamReport
+from b2bua.media.plane import MediaReport, OnDigit, SdpRefused, Side, StreamReport
 from b2bua.media.raw import is_recording_id
 from b2bua.media.relay import wire
 from b2bua.media.relay.link import RelaySettings
 from b2bua.media.relay.plays import Plays, Tuning
+from b2bua.media.relay.tones import difference
 from b2bua.sdp.negotiation import Endpoint, Face, NotAcceptable, Stream, introduction, relay_answer, relay_offer
 from b2bua.sdp.own import G711, own_answer, own_offer
-from b2bua.sdp.session import Direction, SdpError, SessionDescription, parse
+from b2bua.sdp.session import Direction, SdpError, SessionDescription, is_events, parse
 
 CLOSE_PATIENCE = 5.0                    # for the report, and for the disk where the call was recorded
 
@@ -26,6 +27,7 @@ _REMEDY = ("the call goes on; give the recordings' directory space and the right
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 _INDEX = {Side.CALLER: 0, Side.CALLEE: 1}
+_SIDES = Side.CALLER, Side.CALLEE
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,10 @@ class _Known:
     """What one side has said of itself."""
 
     offer: SessionDescription | None = None
-    stream: Stream | None = None
+    stream: Stream | None = None                    # as the relay knows it
     agreed: Stream | None = None                    # the same as of the last offer that was answered
+    events: Mapping[int, str] = field(default_factory=dict)     # that we have put into its offer
+    proposed: Stream | None = None                  # offered in place of another kind of media, and not answered yet
     left: bool = False
 
     @property
@@ -73,6 +77,7 @@ class AnchoredSession:
         self._recording = False
         self._watched = False
         self._closing = False
+        self._on_digit: OnDigit | None = None
         loop = asyncio.get_running_loop()
         self._lost: asyncio.Future[None] = loop.create_future()
         self._report: asyncio.Future[MediaReport] = loop.create_future()
@@ -80,8 +85,12 @@ class AnchoredSession:
     def offer(self, sdp: bytes, sender: Side) -> bytes:
         offer = _parsed(sdp)
         relayed = _relayed(lambda: relay_offer(offer, self._faces[sender.other], plays=self._plays_for(sender)))
-        self._known[sender].offer = offer
-        self._describe(sender, relayed.stream)
+        known = self._known[sender]
+        known.offer, known.events, known.proposed = offer, relayed.events, None
+        if known.stream is not None and known.stream.fax != relayed.stream.fax:
+            known.proposed = relayed.stream         # refused, it leaves all as it was
+        else:
+            self._describe(sender, relayed.stream)
         return relayed.body
 
     def introduce(self, sdp: bytes, sender: Side) -> bytes:
@@ -95,7 +104,11 @@ class AnchoredSession:
         answer = _parsed(sdp)
         relayed = _relayed(lambda: relay_answer(answer, offer, self._faces[sender.other],
                                                  plays=bool(self._music)))
-        self._describe(sender, relayed.stream)
+        offerer = self._known[sender.other]
+        if offerer.proposed is not None:
+            self._describe(sender.other, offerer.proposed)
+            offerer.proposed = None
+        self._describe(sender, _with_events_of(relayed.stream, offerer.events))
         self._agreed()
         return relayed.body
 
@@ -135,6 +148,19 @@ class AnchoredSession:
         self._known[side].left = True
         self._play_to_who_waits()
 
+    def dial(self, digit: str, seconds: float, sender: Side) -> bool:
+        caller, callee = (self._known[side].stream for side in _SIDES)
+        if caller is None or callee is None or caller.fax or callee.fax:
+            return False
+        how = difference(caller.codecs, callee.codecs)
+        if how is None or how.side != _INDEX[sender.other]:
+            return False
+        self._send(wire.SendDigit(self.number, how.side, digit, round(seconds * 1000)))
+        return True
+
+    def listen(self, on_digit: OnDigit | None) -> None:
+        self._on_digit = on_digit
+
     def record(self, recording: str) -> None:
         if not is_recording_id(recording):
             raise ValueError(f"not a recording id: {recording!r}")
@@ -159,7 +185,7 @@ class AnchoredSession:
         log.warning("no report from the media relay", call=self._call, waited=CLOSE_PATIENCE)
         return MediaReport(recorded=self._recording)
 
-    def hear(self, event: wire.Silent | wire.Played | wire.RecordingStopped | wire.Closed) -> None:
+    def hear(self, event: wire.Silent | wire.Played | wire.Pressed | wire.RecordingStopped | wire.Closed) -> None:
         """What the relay tells of this session."""
         match event:
             case wire.Silent():
@@ -167,6 +193,9 @@ class AnchoredSession:
                 _settle(self._lost, None)
             case wire.Played(_, side, number):
                 self._plays.played(side, number)
+            case wire.Pressed(_, side, digit, milliseconds):
+                if self._on_digit is not None:
+                    self._on_digit(_SIDES[side], digit, milliseconds / 1000)
             case wire.RecordingStopped(_, recording, why):
                 log.error("recording stopped", call=self._call, recording=recording, why=why, remedy=_REMEDY)
             case wire.Closed(_, caller, callee, recorded):
@@ -187,7 +216,7 @@ class AnchoredSession:
         endpoint = self._reachable(stream.endpoint)
         self._send(wire.Remote(
             self.number, _INDEX[side], endpoint.host, endpoint.port, endpoint.rtcp_host, endpoint.rtcp_port,
-            {str(number): codec for number, codec in stream.codecs.items()}, stream.on_hold))
+            {str(number): codec for number, codec in stream.codecs.items()}, stream.on_hold, stream.fax))
 
     # -- what is played
 
@@ -255,6 +284,14 @@ class AnchoredSession:
 
     def _same_family(self, host: str) -> bool:
         return all((":" in host) == (":" in ours) for ours in self._our_hosts)
+
+
+def _with_events_of(stream: Stream, offered: Mapping[int, str]) -> Stream:
+    """Who answers by another number sends by the one that it was offered (RFC 3264 §5.1), or by its own."""
+    if not any(map(is_events, stream.codecs.values())):
+        return stream
+    more = {number: codec for number, codec in offered.items() if number not in stream.codecs}
+    return replace(stream, codecs={**stream.codecs, **more})
 
 
 def _parsed(sdp: bytes) -> SessionDescription:

@@ -11,6 +11,9 @@ The rules, in this order:
 5. A new offer or answer of that side that announces another address forgets what was learned. The source that was
    learned before is then not believed for AFTERMATH unless announced: it is the branch that has just lost the call.
 
+A fax (UDPTL) is believed from the announced address, and from the host that audio was learned from: phones and gateways
+behind NAT send it from there.
+
 What is not believed is counted as foreign and dropped. RTCP follows RTP: it is believed from the announced RTCP
 address, and from the host that RTP was learned from.
 """
@@ -30,8 +33,8 @@ Source = tuple[str, int] | tuple[str, int, int, int]
 class Latch:
     """One side's RTP source. `source` is whom to believe without asking, `destination` where to send."""
 
-    __slots__ = ("_announced", "_barred", "_barred_until", "_candidate", "_described", "destination", "foreign",
-                 "heard_at", "payload_types", "source")  # fmt: skip
+    __slots__ = ("_announced", "_barred", "_barred_until", "_candidate", "_described", "_host", "destination", "fax",
+                 "foreign", "heard_at", "payload_types", "source")  # fmt: skip
 
     def __init__(self) -> None:
         self.source: Source | None = None
@@ -39,6 +42,8 @@ class Latch:
         self.foreign = 0
         self.heard_at = 0.0             # kept by the packet loop: last packet from `source`
         self.payload_types: frozenset[int] = frozenset()                    # negotiated, whoever listed them
+        self.fax = False                # UDPTL is awaited, which has no numbers to judge by
+        self._host = ""                 # that was learned last
         self._described = False
         self._announced: Source | None = None
         self._candidate: tuple[Source, int, int, int] | None = None         # source, SSRC, sequence, packets so far
@@ -61,6 +66,12 @@ class Latch:
 
     def admit(self, source: Source, packet: memoryview, now: float) -> bool:
         """Whether a packet from another than the learned source is believed."""
+        if self.fax:
+            # The last of the audio, on its way still, must not take the fax along to its port.
+            if source == self._announced or (source[0] == self._host and packet[:1] and packet[0] >> 6 != 2):
+                return self._learn(source, now)
+            self.foreign += 1
+            return False
         if not self._described or len(packet) < MIN_RTP or packet[0] >> 6 != 2:
             self.foreign += 1
             return False
@@ -79,6 +90,7 @@ class Latch:
 
     def _learn(self, source: Source, now: float) -> bool:
         self.source = self.destination = source
+        self._host = source[0]
         self.heard_at = now
         self._candidate = None
         return True

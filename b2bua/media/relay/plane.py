@@ -226,7 +226,7 @@ class EmbeddedPlane:
             case wire.NoPorts(number, why):
                 self._asked.discard(number)
                 self._say_no(why)
-            case wire.Silent() | wire.Played() | wire.RecordingStopped() | wire.Closed():
+            case wire.Silent() | wire.Played() | wire.Pressed() | wire.RecordingStopped() | wire.Closed():
                 self._hand_on(event)
             case wire.Ready() | wire.CannotStart():
                 raise AssertionError("said once, at the start")
@@ -244,7 +244,9 @@ class EmbeddedPlane:
         if self._waiting:
             self._waiting.popleft().set_result(why)
 
-    def _hand_on(self, event: wire.Silent | wire.Played | wire.RecordingStopped | wire.Closed) -> None:
+    def _hand_on(
+        self, event: wire.Silent | wire.Played | wire.Pressed | wire.RecordingStopped | wire.Closed
+    ) -> None:
         session = self._sessions[event.session]         # until it is closed, and nothing is told of it after that
         match event:
             case wire.Silent():

@@ -40,6 +40,7 @@ class Relay:
         self._hold_timeout = hold_timeout
         self._ports: dict[int, Port] = {}           # by file descriptor: those that are listened to
         self._sessions: dict[int, Session] = {}
+        self._translated: dict[int, Session] = {}   # those of which one side says digits as the other one does not
         self._closing: dict[int, Session] = {}      # ports are free; the recording is not complete on the disk yet
         self._unsent: deque[bytes] = deque()        # events that the switch has not made room for
         self._running = True
@@ -57,6 +58,7 @@ class Relay:
                 self._tell(played)
             if now - ticked_at >= TICK:
                 self._tapes.tick(now, now - ticked_at)
+                self._pass_digits(now)
                 self._hear_of_failures()
                 ticked_at = now
             if now - second_at >= SECOND:
@@ -153,6 +155,13 @@ class Relay:
         match command:
             case wire.Remote(_, side):
                 session.describe(side, command, monotonic())
+                if session.tones is not None:
+                    self._translated[session.number] = session
+                else:
+                    self._translated.pop(session.number, None)
+            case wire.SendDigit(_, side, digit, milliseconds):
+                if session.tones is not None and session.tones.how.side == side:
+                    session.tones.dial(digit, milliseconds)
             case wire.Record(_, recording):
                 if session.tape is None:
                     session.record(self._tapes.start(session.number, recording, session.codecs, monotonic()))
@@ -209,6 +218,7 @@ class Relay:
     def _close(self, session: Session) -> None:
         del self._sessions[session.number]
         self._players.leave(session)
+        self._translated.pop(session.number, None)
         for port in (*session.rtp, *session.rtcp):
             self._ignore(port)
         for pair in session.pairs:
@@ -234,6 +244,13 @@ class Relay:
         if closing is not None:
             self._tell(closing.report())
             closing.free()
+
+    def _pass_digits(self, now: float) -> None:
+        for session in self._translated.values():
+            assert session.tones is not None
+            for digit in session.tones.tick(now):
+                side = session.tones.how.side
+                self._tell(wire.Pressed(session.number, side, digit.digit, round(digit.seconds * 1000)))
 
     def _every_second(self, now: float) -> None:
         for session in self._sessions.values():

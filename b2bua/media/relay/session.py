@@ -12,6 +12,7 @@ from b2bua.media.relay.latch import ControlLatch, Latch, Source
 from b2bua.media.relay.ports import PortPair
 from b2bua.media.relay.stats import Reception
 from b2bua.media.relay.tapes import Tape
+from b2bua.media.relay.tones import Tones, difference
 from b2bua.sdp.session import is_voice
 
 
@@ -65,14 +66,16 @@ NOBODY = Nobody()
 class Session:
     """Two sides joined; index 0 is the caller, 1 the callee."""
 
-    __slots__ = ("_codecs", "_on_hold", "number", "pairs", "recorded", "rtcp", "rtp", "tape", "watched_since")
+    __slots__ = ("_codecs", "_fax", "_on_hold", "_receptions", "number", "pairs", "recorded", "rtcp", "rtp", "tape",
+                 "tones", "watched_since")  # fmt: skip
 
     def __init__(self, number: int, pairs: tuple[PortPair, PortPair]) -> None:
         self.number = number
         self.pairs = pairs
         latches = Latch(), Latch()
-        self.rtp = (Port(pairs[0].rtp, latches[0], Reception(), CALLER),
-                    Port(pairs[1].rtp, latches[1], Reception(), CALLEE))
+        self._receptions = Reception(), Reception()
+        self.rtp = (Port(pairs[0].rtp, latches[0], self._receptions[0], CALLER),
+                    Port(pairs[1].rtp, latches[1], self._receptions[1], CALLEE))
         self.rtcp = (Port(pairs[0].rtcp, ControlLatch(latches[0])), Port(pairs[1].rtcp, ControlLatch(latches[1])))
         for caller, callee in (self.rtp, self.rtcp):
             caller.peer, callee.peer = callee, caller
@@ -81,6 +84,8 @@ class Session:
         self.recorded = False           # at least in part
         self._on_hold = [False, False]
         self._codecs: list[dict[int, str]] = [{}, {}]
+        self._fax = [False, False]
+        self.tones: Tones | None = None             # while one side says digits by events and the other one does not
 
     @property
     def on_hold(self) -> bool:
@@ -94,7 +99,9 @@ class Session:
 
     def describe(self, side: int, description: wire.Remote, now: float) -> None:
         self._on_hold[side] = description.on_hold
-        self._codecs[side] = {int(number): codec for number, codec in description.codecs.items()}
+        self._fax[side] = description.fax
+        if not description.fax:                     # else what was said of the audio stands for when it comes back
+            self._codecs[side] = {int(number): codec for number, codec in description.codecs.items()}
         rtp, rtcp = self.rtp[side].latch, self.rtcp[side].latch
         assert isinstance(rtp, Latch)
         assert isinstance(rtcp, ControlLatch)
@@ -125,24 +132,42 @@ class Session:
             port.peer = port
             del port.peer
             port.tape = None
+            port.reception = None
             del port.receive, port.send
 
     def _agree(self, now: float) -> None:
         agreed = self.codecs
-        for port, codecs in zip(self.rtp, agreed, strict=True):
+        fax = all(self._fax)
+        for port, reception, codecs in zip(self.rtp, self._receptions, agreed, strict=True):
             assert isinstance(port.latch, Latch)
-            assert port.reception is not None
+            port.latch.fax = fax
+            if fax != (port.reception is None):
+                port.reception = None if fax else reception     # what is no RTP passes uncounted and unrecorded
+                port.reads_before = port.reads
             port.latch.payload_types = frozenset(codecs)
             port.voice = frozenset(number for number, codec in codecs.items() if is_voice(codec))
             voice = next((codecs[number] for number in codecs if number in port.voice), "PCMU/8000")
-            port.reception.clocked_at(int(voice.split("/")[1]) or 8000)
+            reception.clocked_at(int(voice.split("/")[1]) or 8000)
+        self._translate_digits(fax)
         if self.tape is not None:
             self.tape.codecs(agreed, now)
 
+    def _translate_digits(self, fax: bool) -> None:
+        how = None if fax else difference(*self._codecs)
+        if (None if self.tones is None else self.tones.how) == how:
+            return
+        for port, pair in zip(self.rtp, self.pairs, strict=True):
+            port.send = pair.rtp.sendto
+        self.tones = None
+        if how is None:
+            return
+        knows, lacks = self.rtp[how.side], self.rtp[1 - how.side]
+        assert isinstance(knows.latch, Latch)
+        self.tones = Tones(how, knows.latch, knows.send, lacks.send)
+        knows.send, lacks.send = self.tones.to_knowing, self.tones.to_lacking
+
     def _direction(self, side: int) -> wire.Direction:
-        port = self.rtp[side]
-        reception = port.reception
-        assert reception is not None
+        port, reception = self.rtp[side], self._receptions[side]
         codec = self.codecs[side].get(port.payload_type, "")
         control = self.rtcp[side]
         return wire.Direction(reception.packets, reception.octets, reception.lost, round(reception.jitter_ms, 2),

@@ -28,6 +28,16 @@ class Remote(NamedTuple):
     rtcp_port: int
     codecs: dict[str, str]              # payload type -> encoding; JSON knows no other keys
     on_hold: bool
+    fax: bool = False                   # UDPTL instead of RTP
+
+
+class SendDigit(NamedTuple):
+    """Press this key towards a side, by events in its audio (RFC 4733)."""
+
+    session: int
+    side: int
+    digit: str
+    milliseconds: int
 
 
 class Record(NamedTuple):
@@ -82,7 +92,7 @@ class Close(NamedTuple):
     session: int
 
 
-Command = Open | Remote | Record | Watch | Sound | Play | Tune | Stop | Close
+Command = Open | Remote | SendDigit | Record | Watch | Sound | Play | Tune | Stop | Close
 
 
 class Ready(NamedTuple):
@@ -120,6 +130,15 @@ class Played(NamedTuple):
     number: int
 
 
+class Pressed(NamedTuple):
+    """A key, by events in the audio of a side; the other side cannot be told in this way."""
+
+    session: int
+    side: int
+    digit: str
+    milliseconds: int
+
+
 class RecordingStopped(NamedTuple):
     """An alarm: the call goes on without being recorded."""
 
@@ -147,13 +166,14 @@ class Closed(NamedTuple):
     recorded: bool
 
 
-Event = Ready | CannotStart | Opened | NoPorts | Silent | Played | RecordingStopped | Closed
+Event = Ready | CannotStart | Opened | NoPorts | Silent | Played | Pressed | RecordingStopped | Closed
 
 _COMMANDS: dict[str, type[Command]] = {
-    kind.__name__: kind for kind in (Open, Remote, Record, Watch, Sound, Play, Tune, Stop, Close)
+    kind.__name__: kind for kind in (Open, Remote, SendDigit, Record, Watch, Sound, Play, Tune, Stop, Close)
 }
 _EVENTS: dict[str, type[Event]] = {
-    kind.__name__: kind for kind in (Ready, CannotStart, Opened, NoPorts, Silent, Played, RecordingStopped, Closed)
+    kind.__name__: kind
+    for kind in (Ready, CannotStart, Opened, NoPorts, Silent, Played, Pressed, RecordingStopped, Closed)
 }
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 

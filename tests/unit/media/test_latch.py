@@ -180,3 +180,43 @@ def test_rtcp_of_a_stranger_is_foreign() -> None:
     _, made = control()
     assert not made.admit(STRANGER, rtcp(), 1.0)
     assert made.foreign == 1
+
+
+# -- a fax
+
+UDPTL = memoryview(bytes.fromhex("0000010000"))
+BEHIND_NAT_TOO = (BEHIND_NAT[0], 61002)
+
+
+def faxing(*, heard: Source | None = BEHIND_NAT, announced: Source = PHONE) -> Latch:
+    """A side that was heard talking, and now faxes from where it says, or from the same host behind a NAT."""
+    made = latch()
+    if heard is not None:
+        assert any(stream(made, heard, 3))
+    made.describe(announced, now=2.0)
+    made.fax = True
+    return made
+
+
+@pytest.mark.parametrize(("source", "believed"), [
+    (PHONE, True), (BEHIND_NAT_TOO, True), (STRANGER, False),
+])
+def test_a_fax_is_believed_from_the_announced_address_and_the_host_that_talked(source: Source, believed: bool) -> None:
+    made = faxing()
+    assert made.admit(source, UDPTL, 3.0) is believed
+    assert (made.destination == source) is believed
+    assert made.foreign == (not believed)
+
+
+def test_the_last_of_the_audio_does_not_take_the_fax_along() -> None:
+    made = faxing(announced=("192.0.2.1", 4002))
+    assert not made.admit(BEHIND_NAT_TOO, rtp(), 3.0)
+    assert made.admit(("192.0.2.1", 4002), UDPTL, 3.1)
+    assert made.destination == ("192.0.2.1", 4002)
+
+
+@pytest.mark.parametrize("source", [BEHIND_NAT_TOO, STRANGER])
+def test_a_fax_of_a_side_that_was_never_heard_comes_from_the_announced_address_only(source: Source) -> None:
+    made = faxing(heard=None)
+    assert not made.admit(source, UDPTL, 3.0)
+    assert made.admit(PHONE, UDPTL, 3.0)

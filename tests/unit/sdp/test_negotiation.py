@@ -112,7 +112,7 @@ def test_plain_audio_is_found_behind_encrypted() -> None:
 
 @pytest.mark.parametrize("media", [
     "", "m=audio 0 RTP/AVP 0\r\n", "m=audio 4000 RTP/SAVP 0\r\n", "m=audio 4000 UDP/TLS/RTP/SAVPF 0\r\n",
-    "m=video 4000 RTP/AVP 31\r\n", "m=image 4000 udptl t38\r\n",
+    "m=video 4000 RTP/AVP 31\r\n", "m=image 4000 tcp t38\r\n", "m=image 0 udptl t38\r\n",
     "m=audio 4000 RTP/AVP 101\r\na=rtpmap:101 telephone-event/8000\r\n", "m=audio 4000 RTP/AVP 13\r\n",
     "m=audio 4000 RTP/AVP 0\r\nc=IN IP4 233.252.0.1/127\r\n",
 ])

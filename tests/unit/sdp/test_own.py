@@ -1,4 +1,4 @@
-"""What we say of ourselves when we play: G.711 alone, and an answer that fits its offer."""
+"""What we say of ourselves when we play: G.711 (and telephone-event, as to everybody), and an answer that fits its offer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def answered(offer: SessionDescription) -> list[str]:
 
 @pytest.mark.parametrize(
     ("codecs", "taken"),
-    [("8 0 101", "8 0"), ("0", "0"), ("18 8 9", "8"), ("97", "97")],
+    [("8 0 101", "8 0 101"), ("0", "0"), ("18 8 9", "8"), ("97", "97")],
 )
 def test_the_answer_takes_what_is_g711_by_the_offers_numbers(codecs: str, taken: str) -> None:
     maps = "a=rtpmap:97 pcmu/8000\r\na=rtpmap:101 telephone-event/8000\r\na=ptime:30\r\n"
@@ -61,7 +61,7 @@ def test_without_g711_there_is_no_answer(media: str) -> None:
 
 def test_our_offer_is_g711_and_an_answer_to_it_is_understood() -> None:
     lines = relay_offer(own_offer(), face()).body.decode().splitlines()
-    assert "m=audio 20000 RTP/AVP 8 0" in lines
+    assert "m=audio 20000 RTP/AVP 8 0 101" in lines
     assert lines[-1] == "a=sendrecv"
     answer = relay_answer(offered("m=audio 4000 RTP/AVP 0 101\r\n"), own_offer(), face())
     assert list(answer.stream.codecs) == [0]
