@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a flood costs those who talk: junk, INVITE, REGISTER and OPTIONS, 5,000 a second, from one address and from many.
+"""What a flood of junk, INVITE, REGISTER or OPTIONS costs those who talk; it comes from one address, or from many.
 
 The real daemon (embedded relay, SQLite), and beside it two processes of ours: one with a trunk and phones, of whom ten
 pairs talk all the time and three more a second are joined, answered and parted; and one that floods. Each phase of a
@@ -17,6 +17,7 @@ import os
 import random
 import resource
 import select
+import signal
 import socket
 import struct
 import sys
@@ -302,8 +303,8 @@ async def bench(given: argparse.Namespace, scratch: Path) -> bool:
     phases = [("none", "–"), *((kind, one) for one in sources for kind in kinds), ("none", "–")]
     talkers = Process("talk", "--seed", str(given.seed))
     async with asyncio.TaskGroup() as tasks:
-        await daemon.start(tasks)
         try:
+            await daemon.start(tasks)
             await talkers.start()
             await talkers.answer()
             await asyncio.sleep(SETTLES)
@@ -321,7 +322,8 @@ async def bench(given: argparse.Namespace, scratch: Path) -> bool:
                 told = await talkers.answer()
                 baseline = baseline or told["late_ms"][2]
                 lost = json.dumps(told["lost"]) if told["lost"] else 0
-                _row(kind, one, told["calls"], lost, _three(told["setup_ms"]), told["heard"], told["sent"] - told["heard"], _three(told["late_ms"]),
+                _row(kind, one, told["calls"], lost, _three(told["setup_ms"]),
+                     told["heard"], told["sent"] - told["heard"], _three(told["late_ms"]),
                      f"{after['process_cpu_seconds_total'] - began['process_cpu_seconds_total']:.1f}",
                      f"{memory} {grown:+}", done["bytes_out"], done["bytes_back"],
                      f"{sum(v for k, v in after.items() if k.startswith('smartswitch_bans')):.0f}")
@@ -387,6 +389,7 @@ def main() -> None:
             done = flood(given.kind, given.sources, given.rate, given.seconds, given.seed)
             sys.stdout.write(json.dumps(done) + "\n")
         case _:
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))     # so that what was started is ended
             with sipbench.turn(sipbench.LOCK), tempfile.TemporaryDirectory(prefix="flood.") as scratch:
                 good = asyncio.run(bench(given, Path(scratch)))
             sys.exit(0 if good else 1)

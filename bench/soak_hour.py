@@ -338,9 +338,9 @@ async def soak(given: argparse.Namespace, scratch: Path) -> bool:
     share = {"operator": 1 - OFFICE_SHARE, "office": OFFICE_SHARE}
     sides = [FarEnd(side, given.rate * share[side], given, outcomes, daemon) for side in ("operator", "office")]
     async with asyncio.TaskGroup() as tasks:
-        await daemon.start(tasks)
-        sockets = daemon.sockets()
         try:
+            await daemon.start(tasks)
+            sockets = daemon.sockets()
             for side in reversed(sides):   # the phones are there before anybody calls them
                 await side.start(tasks)
             for side in sides:
@@ -467,6 +467,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--growth-kib", type=int, default=16_384, help="allowed after the warm-up")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))     # so that what was started is ended
     with sipbench.turn(sipbench.LOCK), tempfile.TemporaryDirectory(prefix="soak.") as scratch:
         flat = asyncio.run(soak(given, Path(scratch)))
     sys.exit(0 if flat else 1)

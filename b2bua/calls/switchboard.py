@@ -163,6 +163,7 @@ class Switchboard:
         if self._trunks.expects(request, flow) or self._registrar.knows(flow.remote.host, now):
             return Admission.ADMIT
         self._registrar.suspect(request, flow, now)
+        self._registrar.unwanted(flow.remote.host, now)
         return Admission.IGNORE
 
     def _screen(self, request: Request, flow: Flow, now: float) -> Verdict:
@@ -236,6 +237,10 @@ class Switchboard:
         headers = (("Allow", ", ".join(self._agent.core.config.allow)),)
         response = request.response(status, to_tag=self._agent.core.new_tag(), headers=headers)
         self._agent.perform(self._agent.core.respond(event.transaction, response, now))
+
+    def unreadable(self, flow: Flow) -> None:
+        if not self._trunks.knows(flow.remote.host):
+            self._registrar.unwanted(flow.remote.host, self._agent.now())
 
     def flow_failed(self, flow: Flow) -> None:
         self._registrar.flow_gone(flow)

@@ -28,7 +28,7 @@ from b2bua.sip.offer_answer import sdp_of
 from b2bua.sip.return_path import stamp, way_back
 from b2bua.sip.server_transactions import ServerState
 from b2bua.sip.session_timer import SessionTimerPolicy
-from b2bua.sip.stack import CoreConfig, Counters, Fields, Role, SessionDeadline, Stack, contact_of
+from b2bua.sip.stack import CoreConfig, Counters, Fields, Role, SessionDeadline, Stack, State, contact_of
 from b2bua.sip.transaction_table import (
     AckReceived,
     CancelReceived,
@@ -239,6 +239,11 @@ class UserAgentCore:
     @property
     def session_count(self) -> int:
         return len(self._sessions)
+
+    def hosts_in_sessions(self) -> frozenset[str]:
+        """Addresses of those with whom we have a dialog; an INVITE alone proves nothing."""
+        sessions = self._sessions.values()
+        return frozenset(session.flow.remote.host for session in sessions if session.state is not State.SETUP)
 
     @property
     def transaction_count(self) -> int:

@@ -169,6 +169,16 @@ class Registrar:
                 "remedy": f"smartswitch bans lift {ban.address or ban.account}, if it is one of yours",
             })
 
+    def unwanted(self, source: str, now: float) -> None:
+        """What came from there was ignored: too much of that is a flood."""
+        if not self.knows(source, now):
+            self._throttle.unwanted(source, now)
+            self._tell_bans()
+
+    def bans_host(self, source: str, now: float) -> bool:
+        """Whether nothing from that address is heard, whatever it is."""
+        return self._throttle.silent(source, "", now)
+
     def bans(self, now: float) -> list[Ban]:
         return self._throttle.bans(now)
 
