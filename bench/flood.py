@@ -6,7 +6,7 @@ pairs talk all the time and three more a second are joined, answered and parted;
 few seconds is held against the same calls without a flood, in the same run: calls lost, time from INVITE to 200, and
 how late RTP packets are, from the stamp that the sender wrote to the kernel's at the receiver.
 
-  bench/run flood [--rate 5000] [--seconds 8] [--only invite,junk] [--seed 1]
+  bench/run flood, or bench/flood.py [--rate 5000] [--seconds 8] [--only invite,junk] [--seed 1]
 """
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class Connection(asyncio.Protocol):
         flow = self.flow
         if flow is None:
             return
-        if self.owner.bans(flow.remote.host):
+        if self.owner.bans(flow.remote):
             self.owner.counters.banned_closed += 1
             self.abort()
             return
@@ -232,11 +232,11 @@ class StreamTransport(ABC):
 
     # -- for the connections
 
-    def bans(self, host: str) -> bool:
-        return self._judge(host) is Standing.BANNED
+    def bans(self, remote: tuple[str, int]) -> bool:
+        return self._judge(remote) is Standing.BANNED
 
     def admit(self, connection: Connection, remote: Address) -> bool:
-        if self.bans(remote.host):
+        if self.bans(remote):
             self.counters.banned_closed += 1
             return False
         full = len(self._by_id) >= self.limits.connections
@@ -329,8 +329,7 @@ class StreamTransport(ABC):
             for connection in [c for c in self._by_id.values() if c.overdue(now)]:
                 self.counters.idle_closed += 1
                 connection.abort()
-            banned = {host for host in self._per_host if self.bans(host)}
-            for connection in [c for c in self._by_id.values() if c.flow and c.flow.remote.host in banned]:
+            for connection in [c for c in self._by_id.values() if c.flow and self.bans(c.flow.remote)]:
                 self.counters.banned_closed += 1
                 connection.abort()
 

@@ -83,7 +83,7 @@ class TlsTransport(StreamTransport):
                 log.warning("TLS connection not accepted", extra={"why": str(error)})
                 await asyncio.sleep(ACCEPT_AGAIN)
                 continue
-            if self.bans(source[0]):
+            if self.bans(source[:2]):
                 self.counters.banned_closed += 1
                 stream.close()
             elif self._may_shake(source[0]):

@@ -31,10 +31,10 @@ class Standing(Enum):
     BANNED = "banned"                   # not at all
 
 
-Judge = Callable[[str], Standing]       # of the host of a source; asked for each datagram, so it has to be quick
+Judge = Callable[[tuple[str, int]], Standing]       # of a source; asked for each datagram, so it has to be quick
 
 
-def all_are_known(host: str) -> Standing:
+def all_are_known(source: tuple[str, int]) -> Standing:
     return Standing.KNOWN
 
 

@@ -145,7 +145,7 @@ class UdpTransport:
             if len(data) <= _LONGEST_KEEP_ALIVE and not data.strip(_KEEP_ALIVE):
                 counters.keep_alives += 1
                 continue
-            standing = judge(source[0])
+            standing = judge(source)
             if standing is Standing.KNOWN:
                 self._hear(data, source)
                 heard += 1
@@ -170,7 +170,7 @@ class UdpTransport:
         self._later = None
         for _ in range(min(STRANGERS, len(self._strangers))):
             data, source = self._strangers.popleft()
-            if self._judge(source[0]) is Standing.BANNED:
+            if self._judge(source) is Standing.BANNED:
                 self.counters.from_banned += 1
                 continue
             self._hear(data, source)

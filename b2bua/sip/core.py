@@ -10,6 +10,7 @@ from b2bua.sip.admission import Admission, Admit, Refuse, everyone, malformed, s
 from b2bua.sip.client_transactions import ClientState
 from b2bua.sip.dialog import Dialog, contact_uri
 from b2bua.sip.effects import (
+    Address,
     Effect,
     EndCause,
     Flow,
@@ -240,10 +241,10 @@ class UserAgentCore:
     def session_count(self) -> int:
         return len(self._sessions)
 
-    def hosts_in_sessions(self) -> frozenset[str]:
-        """Addresses of those with whom we have a dialog; an INVITE alone proves nothing."""
+    def sources_in_sessions(self) -> frozenset[Address]:
+        """Addresses, with their ports, of those with whom we have a dialog; an INVITE alone proves nothing."""
         sessions = self._sessions.values()
-        return frozenset(session.flow.remote.host for session in sessions if session.state is not State.SETUP)
+        return frozenset(session.flow.remote for session in sessions if session.state is not State.SETUP)
 
     @property
     def transaction_count(self) -> int:

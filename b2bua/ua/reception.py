@@ -14,9 +14,10 @@ HOSTS_KEPT: Final = 1.0         # seconds that the set of those in calls is used
 
 
 class Reception:
-    """Trunks, registered phones and whoever is in a call are known; of all others, some are banned.
+    """Trunks are known by their address, phones and whoever is in a call by their port as well; others may be banned.
 
-    A source may be forged: that buys a place before the strangers, and no more, as who it is is asked afterwards.
+    A source may be forged, a port too, by who knows both: that buys a place before the strangers, and no more, as who
+    it is is asked afterwards. What comes from another port of a phone's address is a stranger's, but never banned.
     """
 
     def __init__(
@@ -26,14 +27,17 @@ class Reception:
         self._registrar = registrar
         self._trunks = trunks
         self._clock = clock
-        self._in_calls: frozenset[str] = frozenset()
+        self._in_calls: frozenset[tuple[str, int]] = frozenset()
         self._in_calls_until = 0.0
 
-    def judge(self, host: str) -> Standing:
+    def judge(self, source: tuple[str, int]) -> Standing:
         now = self._clock()
         if now >= self._in_calls_until:
-            self._in_calls = self._core.hosts_in_sessions()
+            self._in_calls = self._core.sources_in_sessions()
             self._in_calls_until = now + HOSTS_KEPT
-        if host in self._in_calls or self._registrar.knows(host, now) or self._trunks.knows(host):
+        host = source[0]
+        if source in self._in_calls or self._registrar.hears(source, now) or self._trunks.knows(host):
             return Standing.KNOWN
-        return Standing.BANNED if self._registrar.bans_host(host, now) else Standing.STRANGER
+        if self._registrar.bans_host(host, now) and not self._registrar.knows(host, now):
+            return Standing.BANNED
+        return Standing.STRANGER

@@ -181,7 +181,8 @@ class Heard:
 async def test_the_known_are_heard_before_strangers_who_are_dropped_when_too_many_wait() -> None:
     standings = {DESK: Standing.KNOWN, LONE: Standing.BANNED}
     heard = Heard()
-    transport = UdpTransport.open(Address(HERE, 0), heard, judge=lambda host: standings.get(host, Standing.STRANGER))
+    transport = UdpTransport.open(
+        Address(HERE, 0), heard, judge=lambda source: standings.get(source[0], Standing.STRANGER))
     known, stranger, banned = (Stranger(transport.local, host, PROBE) for host in (DESK, TRUNK, LONE))
     with closing(transport), closing(known), closing(stranger), closing(banned):
         for _ in range(READ // 2):         # all are there before the loop looks at any
@@ -217,7 +218,7 @@ async def test_a_banned_stranger_of_those_who_wait_is_not_heard() -> None:
 
     heard = Bans()
     transport = UdpTransport.open(
-        Address(HERE, 0), heard, judge=lambda host: Standing.KNOWN if host == DESK else standing)
+        Address(HERE, 0), heard, judge=lambda source: Standing.KNOWN if source[0] == DESK else standing)
     stranger, known = Stranger(transport.local, LONE, PROBE), Stranger(transport.local, DESK, PROBE)
     with closing(transport), closing(stranger), closing(known):
         for _ in range(3):
