@@ -9,7 +9,7 @@ phones register over and over. A share of the SIP datagrams is lost, each way. N
 started anew.
 
 Afterwards nothing may be left: no call, session, transaction, binding, media session, open port or row of a call that
-is up; each answered call has one record; memory did not grow after the warm-up. Calls that went otherwise than
+is up; each answered call has one record; memory did not grow after the warm-up of 15 minutes. Calls that went otherwise than
 their kind says, and not across the death of a side, are told with their log.
 
   scripts/soak hour [--minutes 60] [--rate 50] [--loss 0.01] [--restart-every 120] [--seed 1] [--growth-kib 16384]
@@ -51,8 +51,9 @@ LOG_KEPT = 60_000                          # lines; a minute and more of calls
 TOLD_AT_MOST = 40                          # failures with their log
 OFFICE_SHARE = 0.4                         # of the calls are made by the phones
 DIRECTIONS = {"in": "inbound", "out": "outbound"}
-WARM_UP_SHARE = 0.2                        # of the run, and no less than
-WARM_UP_AT_LEAST = 60.0
+# Seconds: by then what is bounded is full: nonces live for 300 s, and the 16,384 numbers whose spellings are remembered
+# are all different here. A shorter run says nothing of memory.
+WARM_UP = 900.0
 
 SERVER = """\
 [server]
@@ -364,7 +365,7 @@ async def soak(given: argparse.Namespace, scratch: Path) -> bool:
                 await daemon.process.wait()
             for side in sides:
                 await side.end()
-    slope, growth = samples.growth(max(WARM_UP_AT_LEAST, WARM_UP_SHARE * given.minutes * 60))
+    slope, growth = samples.growth(WARM_UP)
     if growth > given.growth_kib:
         troubles.append(f"memory grew by {growth} KiB")
     if outcomes.unexplained:
@@ -375,8 +376,8 @@ async def soak(given: argparse.Namespace, scratch: Path) -> bool:
           f"{lost['out all']}; restarts: {', '.join(f'{side.side} {side.generation}' for side in sides)}")
     _tell(f"most calls at once: {standing}; "
           f"CPU of the signalling process: {figures['process_cpu_seconds_total']:.0f} s")
-    _tell(f"memory after the warm-up: {growth:+} KiB, {slope:+.1f} KiB a minute; at the end, all faded: "
-          f"{faded['all']} KiB")
+    judged = f"{growth:+} KiB, {slope:+.1f} KiB a minute" if given.minutes * 60 > WARM_UP else "not judged, too short"
+    _tell(f"memory after the warm-up: {judged}; at the end, all faded: {faded['all']} KiB")
     _tell("repeated by us: {:.0f}, absorbed: {:.0f}, timed out: {:.0f}".format(
         *(figures.get(f"smartswitch_sip_{name}", 0) for name in (
             'retransmissions_total{way="out"}', 'retransmissions_total{way="in"}', "timeouts_total"))))
@@ -388,7 +389,7 @@ async def soak(given: argparse.Namespace, scratch: Path) -> bool:
             _tell("    " + line)
     for trouble in troubles:
         _tell(f"TROUBLE: {trouble}")
-    _tell("nothing lost, nothing left over, memory flat" if not troubles else "FAILED")
+    _tell("nothing lost, nothing left over" if not troubles else "FAILED")
     return not troubles
 
 
