@@ -9,8 +9,8 @@ phones register over and over. A share of the SIP datagrams is lost, each way. N
 started anew.
 
 Afterwards nothing may be left: no call, session, transaction, binding, media session, open port or row of a call that
-is up; each answered call has one record; memory did not grow after the warm-up of 15 minutes. Calls that went otherwise than
-their kind says, and not across the death of a side, are told with their log.
+is up; each answered call has one record; memory did not grow after the warm-up of 15 minutes. Calls that went otherwise
+than their kind says, and not across the death of a side, are told with their log.
 
   scripts/soak hour [--minutes 60] [--rate 50] [--loss 0.01] [--restart-every 120] [--seed 1] [--growth-kib 16384]
 """
