@@ -43,7 +43,7 @@ from b2bua.net.resolver import DnsResolver, SystemDns
 from b2bua.net.streams import StreamLimits
 from b2bua.net.tcp import TcpTransport
 from b2bua.net.tls import TlsTransport
-from b2bua.net.transport import MessageTransport
+from b2bua.net.transport import Judge, MessageTransport
 from b2bua.net.udp import UdpTransport
 from b2bua.net.udp_sockets import UdpSockets
 from b2bua.recording.archive import Archive
@@ -60,6 +60,7 @@ from b2bua.store.migrate import migrate
 from b2bua.store.store import Store, open_store
 from b2bua.ua.agent import UserAgent
 from b2bua.ua.qualifier import Qualifier
+from b2bua.ua.reception import Reception
 from b2bua.ua.registrar import Registrar
 from b2bua.ua.strangers import UnknownCalls
 from b2bua.ua.trunk_table import TrunkTable
@@ -172,7 +173,8 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
         resolver = DnsResolver(SystemDns(), random.SystemRandom(), transports=spoken)
         trunks = TrunkTable(agent, resolver, random.SystemRandom())
         trunks.use(directory)
-        sockets = await parts.enter_async_context(_sockets(settings.sip.listen, agent))
+        reception = Reception(core, registrar, trunks, agent.now)
+        sockets = await parts.enter_async_context(_sockets(settings.sip.listen, agent, reception.judge))
         transports = sockets.transports
         calls = await parts.enter_async_context(asyncio.TaskGroup())
         switchboard = Switchboard(
@@ -334,11 +336,12 @@ async def _media_plane(settings: Settings) -> AsyncIterator[MediaPlane]:
 class _Sockets:
     """The listening sockets of the settings: streams of a kind are one transport, however many sockets it has."""
 
-    def __init__(self, sink: UserAgent, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, sink: UserAgent, tasks: asyncio.TaskGroup, judge: Judge) -> None:
         self.transports: list[BoundTransport] = []
         self.locals: list[Address] = []
         self._sink = sink
         self._tasks = tasks
+        self._judge = judge
         self._tcp: TcpTransport | None = None
         self._tls: TlsTransport | None = None
 
@@ -365,24 +368,24 @@ class _Sockets:
         if files is not None:
             identity = await asyncio.to_thread(ServerIdentity, files)
             if self._tls is None:
-                self._tls = TlsTransport(self._sink, self._tasks, stream_limits())
+                self._tls = TlsTransport(self._sink, self._tasks, stream_limits(), self._judge)
                 self.transports.append(self._tls)
             return await self._tls.listen(local, identity, advertise=listener.advertise)
         if listener.transport == "tcp":
             if self._tcp is None:
-                self._tcp = TcpTransport(self._sink, self._tasks, stream_limits())
+                self._tcp = TcpTransport(self._sink, self._tasks, stream_limits(), self._judge)
                 self.transports.append(self._tcp)
             return await self._tcp.listen(local, advertise=listener.advertise)
-        udp = UdpTransport.open(local, self._sink, advertise=listener.advertise)
+        udp = UdpTransport.open(local, self._sink, advertise=listener.advertise, judge=self._judge)
         self.transports.append(udp)
         return udp.local
 
 
 @asynccontextmanager
-async def _sockets(listeners: Sequence[Listener], sink: UserAgent) -> AsyncIterator[_Sockets]:
+async def _sockets(listeners: Sequence[Listener], sink: UserAgent, judge: Judge) -> AsyncIterator[_Sockets]:
     """All listeners open, or none: the first fault closes what was opened."""
     async with asyncio.TaskGroup() as tasks:
-        sockets = _Sockets(sink, tasks)
+        sockets = _Sockets(sink, tasks, judge)
         try:
             for listener in listeners:
                 await sockets.open(listener)

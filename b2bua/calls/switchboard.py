@@ -189,6 +189,7 @@ class Switchboard:
         if self._trunks.expects(request, flow) or self._registrar.knows(flow.remote.host, now):
             return Admission.ADMIT
         self._registrar.suspect(request, flow, now)
+        self._registrar.unwanted(flow.remote.host, now)
         return Admission.IGNORE
 
     def _screen(self, request: Request, flow: Flow, now: float) -> Verdict:
@@ -295,6 +296,10 @@ class Switchboard:
             return request.response(481, to_tag=core.new_tag())
         allow = ", ".join(method for method in core.config.allow if method != request.method)
         return request.response(405, to_tag=core.new_tag(), headers=(("Allow", allow),))
+
+    def unreadable(self, flow: Flow) -> None:
+        if not self._trunks.knows(flow.remote.host):
+            self._registrar.unwanted(flow.remote.host, self._agent.now())
 
     def flow_failed(self, flow: Flow) -> None:
         self._registrar.flow_gone(flow)

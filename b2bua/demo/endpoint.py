@@ -86,6 +86,9 @@ class Endpoint:
     def flow_failed(self, flow: Flow) -> None:
         """Nothing of ours depends on a flow."""
 
+    def unreadable(self, flow: Flow) -> None:
+        """Strangers do not get here."""
+
     # -- what a person does with it
 
     async def register(self, login: str, password: str) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Final, cast
 
-from b2bua.net.transport import ANY_ADDRESS, LocalAddress, TransportSink
+from b2bua.net.transport import ANY_ADDRESS, Judge, LocalAddress, Standing, TransportSink, all_are_known
 from b2bua.sip.effects import Address, Flow, TlsPeer, Transport
 from b2bua.sip.framing import FramingError, KeepAlive, StreamFramer
 
@@ -56,6 +56,7 @@ class StreamCounters:
     unsent_closed: int = 0                  # the peer did not read
     unread_closed: int = 0                  # too many bytes of incomplete messages
     dropped_unsent: int = 0                 # messages for a connection that was not made, or is gone
+    banned_closed: int = 0                  # connections of banned addresses: refused, or closed when they were banned
 
 
 class Connection(asyncio.Protocol):
@@ -88,6 +89,10 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         flow = self.flow
         if flow is None:
+            return
+        if self.owner.bans(flow.remote):
+            self.owner.counters.banned_closed += 1
+            self.abort()
             return
         before = self._framer.pending
         try:
@@ -155,9 +160,16 @@ class StreamTransport(ABC):
     local: Address                      # of the first listening socket, which our own connections go by
     _shown: LocalAddress
 
-    def __init__(self, sink: TransportSink, tasks: asyncio.TaskGroup, limits: StreamLimits | None = None) -> None:
+    def __init__(
+        self,
+        sink: TransportSink,
+        tasks: asyncio.TaskGroup,
+        limits: StreamLimits | None = None,
+        judge: Judge = all_are_known,
+    ) -> None:
         """Its tasks live in `tasks` until `close`."""
         self.sink = sink
+        self._judge = judge
         self.limits = limits or StreamLimits()
         self.counters = StreamCounters()
         self._loop = asyncio.get_running_loop()
@@ -220,7 +232,13 @@ class StreamTransport(ABC):
 
     # -- for the connections
 
+    def bans(self, remote: tuple[str, int]) -> bool:
+        return self._judge(remote) is Standing.BANNED
+
     def admit(self, connection: Connection, remote: Address) -> bool:
+        if self.bans(remote):
+            self.counters.banned_closed += 1
+            return False
         full = len(self._by_id) >= self.limits.connections
         if self._closed or full or self._per_host[remote.host] >= self.limits.connections_per_address:
             self.counters.refused_connections += 1
@@ -310,6 +328,9 @@ class StreamTransport(ABC):
             now = self.now
             for connection in [c for c in self._by_id.values() if c.overdue(now)]:
                 self.counters.idle_closed += 1
+                connection.abort()
+            for connection in [c for c in self._by_id.values() if c.flow and self.bans(c.flow.remote)]:
+                self.counters.banned_closed += 1
                 connection.abort()
 
     def _start(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:

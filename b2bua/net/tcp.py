@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 
 from b2bua.net.streams import Connection, StreamLimits, StreamTransport, listening_socket
-from b2bua.net.transport import TransportSink
+from b2bua.net.transport import Judge, TransportSink, all_are_known
 from b2bua.sip.effects import Address, Flow, Transport
 
 
 class TcpTransport(StreamTransport):
     kind = Transport.TCP
 
-    def __init__(self, sink: TransportSink, tasks: asyncio.TaskGroup, limits: StreamLimits | None = None) -> None:
-        super().__init__(sink, tasks, limits)
+    def __init__(
+        self,
+        sink: TransportSink,
+        tasks: asyncio.TaskGroup,
+        limits: StreamLimits | None = None,
+        judge: Judge = all_are_known,
+    ) -> None:
+        super().__init__(sink, tasks, limits, judge)
         self._servers: list[asyncio.Server] = []
 
     @classmethod

@@ -15,7 +15,7 @@ from typing import Final
 
 from b2bua.net.certificates import ClientContexts, ServerIdentity, names_any
 from b2bua.net.streams import Connection, StreamLimits, StreamTransport, listening_socket
-from b2bua.net.transport import LocalAddress, TransportSink
+from b2bua.net.transport import Judge, LocalAddress, TransportSink, all_are_known
 from b2bua.sip.effects import Address, Flow, TlsPeer, Transport
 
 ACCEPT_AGAIN: Final = 0.5               # seconds, when the process is out of files
@@ -28,8 +28,14 @@ log = logging.getLogger(__name__)
 class TlsTransport(StreamTransport):
     kind = Transport.TLS
 
-    def __init__(self, sink: TransportSink, tasks: asyncio.TaskGroup, limits: StreamLimits | None = None) -> None:
-        super().__init__(sink, tasks, limits)
+    def __init__(
+        self,
+        sink: TransportSink,
+        tasks: asyncio.TaskGroup,
+        limits: StreamLimits | None = None,
+        judge: Judge = all_are_known,
+    ) -> None:
+        super().__init__(sink, tasks, limits, judge)
         self.identities: list[ServerIdentity] = []
         self._contexts = ClientContexts()
         self._shaking: Counter[str] = Counter()             # peers that came and are not through their handshake
@@ -77,7 +83,10 @@ class TlsTransport(StreamTransport):
                 log.warning("TLS connection not accepted", extra={"why": str(error)})
                 await asyncio.sleep(ACCEPT_AGAIN)
                 continue
-            if self._may_shake(source[0]):
+            if self.bans(source[:2]):
+                self.counters.banned_closed += 1
+                stream.close()
+            elif self._may_shake(source[0]):
                 self._shaking[source[0]] += 1
                 self._start(self._shake_hands(stream, source[0], identity, shown), f"tls handshake {source[0]}")
             else:

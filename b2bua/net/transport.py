@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
+from enum import Enum
 from typing import Final, Protocol
 
 from b2bua.sip.effects import Address, Flow, TlsPeer, Transport
@@ -19,6 +21,21 @@ class TransportSink(Protocol):
     def on_failure(self, flow: Flow) -> None:
         """What was sent there did not arrive, or the connection is gone. Never called from within `send`."""
         ...
+
+
+class Standing(Enum):
+    """How whoever is at an address is heard."""
+
+    KNOWN = "known"                     # at once
+    STRANGER = "stranger"               # after those, and only as many as there is time for
+    BANNED = "banned"                   # not at all
+
+
+Judge = Callable[[tuple[str, int]], Standing]       # of a source; asked for each datagram, so it has to be quick
+
+
+def all_are_known(source: tuple[str, int]) -> Standing:
+    return Standing.KNOWN
 
 
 class MessageTransport(Protocol):

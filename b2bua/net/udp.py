@@ -17,10 +17,13 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from b2bua.net.transport import ANY_ADDRESS, LocalAddress, TransportSink
+from b2bua.net.transport import ANY_ADDRESS, Judge, LocalAddress, Standing, TransportSink, all_are_known
 from b2bua.sip.effects import Address, Flow, TlsPeer, Transport
 
-BATCH: Final = 16                       # datagrams a wake-up, so that timers and calls get their turn
+BATCH: Final = 16                       # datagrams heard a wake-up, so that timers and calls get their turn
+READ: Final = 128                       # taken from the kernel a wake-up: its buffer must not fill with a flood
+STRANGERS: Final = 4                    # of strangers that are heard a wake-up, after all that the known have said
+MAX_STRANGERS: Final = 512              # datagrams of theirs that wait; more are dropped
 MAX_DATAGRAM: Final = 65_535
 SOCKET_BUFFER: Final = 4 * 1024 * 1024  # asked for; the kernel may give less (net.core.rmem_max)
 MAX_FLOWS: Final = 16_384               # peers whose Flow value is kept for the next datagram
@@ -44,6 +47,8 @@ class UdpCounters:
     unreachable: int = 0                # ICMP errors for what we sent
     send_failures: int = 0              # the kernel refused a datagram
     dropped_unsent: int = 0             # more waited than MAX_UNSENT
+    from_banned: int = 0                # dropped unread
+    dropped_strangers: int = 0          # more waited than MAX_STRANGERS
 
 
 class UdpTransport:
@@ -51,7 +56,9 @@ class UdpTransport:
 
     kind = Transport.UDP
 
-    def __init__(self, sock: socket.socket, sink: TransportSink, advertise: str | None = None) -> None:
+    def __init__(
+        self, sock: socket.socket, sink: TransportSink, advertise: str | None = None, judge: Judge = all_are_known
+    ) -> None:
         self.local = Address(*sock.getsockname()[:2])
         self.counters = UdpCounters()
         self._socket = sock
@@ -59,6 +66,9 @@ class UdpTransport:
         self._shown = LocalAddress(self.local, advertise)
         self._flows: dict[tuple[str, int], Flow] = {}
         self._unsent: deque[tuple[bytes, Flow]] = deque()
+        self._judge = judge
+        self._strangers: deque[tuple[bytes, tuple[str, int]]] = deque()
+        self._later: asyncio.Handle | None = None
         self._loop = asyncio.get_running_loop()
         # The loop watches an epoll of ours instead of the socket: libuv stops watching what reports an error, and
         # with IP_RECVERR every unreachable peer is one.
@@ -67,7 +77,9 @@ class UdpTransport:
         self._loop.add_reader(self._epoll.fileno(), self._ready)
 
     @classmethod
-    def open(cls, local: Address, sink: TransportSink, *, advertise: str | None = None) -> UdpTransport:
+    def open(
+        cls, local: Address, sink: TransportSink, *, advertise: str | None = None, judge: Judge = all_are_known
+    ) -> UdpTransport:
         """Raises OSError when the address is taken or not ours."""
         v6 = ":" in local.host
         sock = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_DGRAM)
@@ -81,7 +93,7 @@ class UdpTransport:
             else:
                 sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
             sock.bind(tuple(local))
-            return cls(sock, sink, advertise)
+            return cls(sock, sink, advertise, judge)
         except BaseException:
             sock.close()
             raise
@@ -123,18 +135,22 @@ class UdpTransport:
         self._epoll.close()
         self._socket.close()
         self._unsent.clear()
+        self._strangers.clear()
+        if self._later is not None:
+            self._later.cancel()
 
     def _ready(self) -> None:
-        counters, flows, receive, on_message = self.counters, self._flows, self._socket.recvfrom, self._sink.on_message
+        counters, receive, judge, strangers = self.counters, self._socket.recvfrom, self._judge, self._strangers
         if self._unsent:
             self._flush()
-        for place in range(BATCH):
+        heard = 0
+        for place in range(READ):
             try:
                 data, source = receive(MAX_DATAGRAM)
             except BlockingIOError:
                 if place == 0:          # woken for something else
                     self._read_errors()
-                return
+                break
             except OSError:             # an earlier datagram of ours bounced; the queue knows which
                 self._read_errors()
                 continue
@@ -142,10 +158,39 @@ class UdpTransport:
             if len(data) <= _LONGEST_KEEP_ALIVE and not data.strip(_KEEP_ALIVE):
                 counters.keep_alives += 1
                 continue
-            flow = flows.get(source) or self._new_flow(source)
-            on_message(data, flow)
+            standing = judge(source)
+            if standing is Standing.KNOWN:
+                self._hear(data, source)
+                heard += 1
+                if self._epoll.closed:
+                    return
+                if heard >= BATCH:
+                    break
+            elif standing is Standing.BANNED:
+                counters.from_banned += 1
+            elif len(strangers) < MAX_STRANGERS:
+                strangers.append((data, source))
+            else:
+                counters.dropped_strangers += 1
+        if strangers and self._later is None:
+            self._hear_strangers()
+
+    def _hear(self, data: bytes, source: tuple[str, int]) -> None:
+        self._sink.on_message(data, self._flows.get(source) or self._new_flow(source))
+
+    def _hear_strangers(self) -> None:
+        """Some of those who wait; the others after whatever else the loop has to do."""
+        self._later = None
+        for _ in range(min(STRANGERS, len(self._strangers))):
+            data, source = self._strangers.popleft()
+            if self._judge(source) is Standing.BANNED:
+                self.counters.from_banned += 1
+                continue
+            self._hear(data, source)
             if self._epoll.closed:
                 return
+        if self._strangers:
+            self._later = self._loop.call_soon(self._hear_strangers)
 
     def _new_flow(self, source: tuple[str, int]) -> Flow:
         remote = Address(source[0], source[1])

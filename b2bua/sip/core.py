@@ -10,6 +10,7 @@ from b2bua.sip.admission import Admission, Admit, Refuse, everyone, malformed, s
 from b2bua.sip.client_transactions import ClientState
 from b2bua.sip.dialog import Dialog, contact_uri
 from b2bua.sip.effects import (
+    Address,
     Effect,
     EndCause,
     Flow,
@@ -28,7 +29,7 @@ from b2bua.sip.offer_answer import sdp_of
 from b2bua.sip.return_path import stamp, way_back
 from b2bua.sip.server_transactions import ServerState
 from b2bua.sip.session_timer import SessionTimerPolicy
-from b2bua.sip.stack import CoreConfig, Counters, Fields, Role, SessionDeadline, Stack, contact_of
+from b2bua.sip.stack import CoreConfig, Counters, Fields, Role, SessionDeadline, Stack, State, contact_of
 from b2bua.sip.transaction_table import (
     AckReceived,
     CancelReceived,
@@ -254,6 +255,11 @@ class UserAgentCore:
     @property
     def session_count(self) -> int:
         return len(self._sessions)
+
+    def sources_in_sessions(self) -> frozenset[Address]:
+        """Addresses, with their ports, of those with whom we have a dialog; an INVITE alone proves nothing."""
+        sessions = self._sessions.values()
+        return frozenset(session.flow.remote for session in sessions if session.state is not State.SETUP)
 
     @property
     def transaction_count(self) -> int:

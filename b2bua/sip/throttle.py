@@ -20,6 +20,8 @@ PAIR_FAILURES: Final = 20           # of one source with one login, then silence
 SOURCE_FAILURES: Final = 60         # of one source with any logins, unless it succeeded lately
 LOGIN_FAILURES: Final = 200         # with one login from any sources, except for sources which it succeeded from
 SOURCE_CHALLENGES: Final = 500      # challenged and never answered well: a scanner
+UNWANTED: Final = 500               # messages within UNWANTED_WITHIN that mean nothing from whom we do not know
+UNWANTED_WITHIN: Final = 600.0      # seconds; a lost phone that asks every few seconds whether we are there is no flood
 NAMES_TRIED: Final = 20             # different accounts or numbers, asked for by nobody that we know: a scanner
 FORGIVEN_AFTER: Final = 900.0       # seconds without a failure
 TRUSTED_FOR: Final = 86_400.0       # seconds for which a success counts
@@ -65,6 +67,8 @@ class _Record:
     last_failure: float = 0.0
     trusted_until: float = 0.0
     names: tuple[str, ...] = ()         # that a stranger asked for
+    unwanted: int = 0                   # messages that were ignored
+    unwanted_since: float = 0.0
     why: str = ""
 
 
@@ -123,6 +127,17 @@ class AuthThrottle:
         record.last_failure = now
         if len(record.names) == NAMES_TRIED:
             self._ban_stranger(source, record, f"{NAMES_TRIED} different accounts or numbers tried", now)
+
+    def unwanted(self, source: str, now: float) -> None:
+        """A stranger sent what is no message, or asked for what strangers do not get: it was ignored."""
+        if self._is_trusted(source, now) or self.silent(source, "", now):
+            return
+        record = _touch(self._challenged, source, now, self._limit)
+        if now - record.unwanted_since > UNWANTED_WITHIN:
+            record.unwanted, record.unwanted_since = 0, now
+        record.unwanted += 1
+        if record.unwanted >= UNWANTED:
+            self._ban_stranger(source, record, f"{UNWANTED} messages that mean nothing from there", now)
 
     def scanned(self, source: str, program: str, now: float) -> None:
         """A stranger says itself that it is a scanner."""
@@ -187,7 +202,7 @@ class AuthThrottle:
 
     def _ban_stranger(self, source: str, record: _Record, why: str, now: float) -> None:
         record.failures, record.last_failure, record.why = SOURCE_CHALLENGES, now, why
-        record.names = ()
+        record.names, record.unwanted = (), 0
         if not self._is_trusted(source, now):
             self._fresh.append(_ban(source, "", record, now))
 

@@ -50,6 +50,9 @@ class TransactionUser(Protocol):
 
     def flow_failed(self, flow: Flow) -> None: ...
 
+    def unreadable(self, flow: Flow) -> None:
+        """What came from there is no message."""
+
 
 @dataclass(slots=True)
 class AgentCounters:
@@ -111,6 +114,8 @@ class UserAgent:
 
     def _malformed(self, error: ParseError, flow: Flow) -> None:
         self.counters.malformed += 1
+        if self._user is not None:
+            self._user.unreadable(flow)
         effects = self.core.receive_malformed(error, flow)
         self.counters.answered_400 += len(effects)
         self.perform(effects)

@@ -94,6 +94,7 @@ class Registrar:
         self._by_connection: dict[tuple[Transport, int], set[ExtensionKey]] = {}
         self._held_until: list[float] = []
         self._hosts: set[str] = set()
+        self._sources: set[Address] = set()
         self._hosts_until = 0.0
         self._fixed = _fixed_hosts(directory)
 
@@ -169,6 +170,16 @@ class Registrar:
                 "remedy": f"smartswitch bans lift {ban.address or ban.account}, if it is one of yours",
             })
 
+    def unwanted(self, source: str, now: float) -> None:
+        """What came from there was ignored: too much of that is a flood."""
+        if not self.knows(source, now):
+            self._throttle.unwanted(source, now)
+            self._tell_bans()
+
+    def bans_host(self, source: str, now: float) -> bool:
+        """Whether nothing from that address is heard, whatever it is."""
+        return self._throttle.silent(source, "", now)
+
     def bans(self, now: float) -> list[Ban]:
         return self._throttle.bans(now)
 
@@ -187,10 +198,19 @@ class Registrar:
 
     def knows(self, host: str, now: float) -> bool:
         """Whether a phone is at this source address: a registered one, or one of a fixed address."""
-        if now >= self._hosts_until:
-            self._hosts = {binding.flow.remote.host for _, binding in self._live(now)} | self._fixed
-            self._hosts_until = now + HOSTS_KEPT
+        self._look_who_is_there(now)
         return host in self._hosts
+
+    def hears(self, source: tuple[str, int], now: float) -> bool:
+        """Whether a phone has registered from exactly there."""
+        self._look_who_is_there(now)
+        return source in self._sources
+
+    def _look_who_is_there(self, now: float) -> None:
+        if now >= self._hosts_until:
+            self._sources = {binding.flow.remote for _, binding in self._live(now)}
+            self._hosts = {source.host for source in self._sources} | self._fixed
+            self._hosts_until = now + HOSTS_KEPT
 
     def authenticate(self, request: Request, flow: Flow, now: float) -> Extension | Challenge | Silence:
         source = flow.remote.host
@@ -266,6 +286,7 @@ class Registrar:
                 self.counters.accepted += 1
                 self._keep(key, bindings, contacts)
                 self._hosts.add(flow.remote.host)      # it may call in this very second
+                self._sources.add(flow.remote)
                 if removed or any(binding.updated_at == now for binding in contacts):
                     self.counters.changes += 1
                 answer = [("Contact", binding.contact(now)) for binding in contacts]

@@ -320,7 +320,7 @@ async def test_a_scanner_is_banned_listed_and_lifted_from_the_command_line_and_t
             assert STRANGER in shown
             assert "a scanner: friendly-scanner" in shown
             assert (await command("bans", "lift", "192.0.2.55")).exit_code == 1
-            assert (await command("bans", "lift", STRANGER)).stdout == "1 ban lifted.\n"
+            assert "1 ban lifted.\n" in (await command("bans", "lift", STRANGER)).stdout
             stranger.send(message("REGISTER", stranger.address, call_id="forgiven"))
             assert codes(await stranger.answers()) == [401]
         async with phone_at(DESK, system.sip[0], Answers(), "102", PASSWORD) as neighbour:

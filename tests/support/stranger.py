@@ -41,6 +41,10 @@ class Stranger:
         with closing(Stranger(self.server, self._probe, self._probe)) as probe:
             probe.send(message("REGISTER", probe.address, call_id=f"probe{random.random()}"))
             assert codes([await probe.answer()]) == [401]
+        return self.drain()
+
+    def drain(self) -> list[bytes]:
+        """All that has come."""
         found: list[bytes] = []
         while True:
             try:

@@ -1,4 +1,4 @@
-"""What we say of ourselves when we play: G.711 (and telephone-event, as to everybody), and an answer that fits its offer."""
+"""What we say of ourselves when we play: G.711, telephone-event as to everybody, and an answer that fits its offer."""
 
 from __future__ import annotations
 

@@ -187,3 +187,27 @@ def test_what_is_kept_of_strangers_and_shown_of_bans_is_bounded() -> None:
     assert len(rule) <= 2 * throttle.MAX_LISTED
     assert len(rule.bans(0.0)) <= throttle.MAX_LISTED
     assert all(len(name) <= throttle.MAX_LOGIN for one in rule._challenged.values() for name in one.names)
+
+
+def test_what_means_nothing_bans_whoever_floods_with_it_and_not_a_lost_phone_that_asks_now_and_then() -> None:
+    rule = AuthThrottle()
+    every = throttle.UNWANTED_WITHIN / (throttle.UNWANTED - 1)
+    for number in range(4 * throttle.UNWANTED):
+        rule.unwanted(OFFICE, number * every * 1.01)
+    assert not rule.bans(4 * throttle.UNWANTED * every)
+    for number in range(throttle.UNWANTED):
+        assert not rule.silent(STRANGER, "", 0.01 * number)
+        rule.unwanted(STRANGER, 0.01 * number)
+    (ban,) = rule.bans(10.0)
+    assert (ban.who, ban.address, ban.account) == (Banned.ADDRESS, STRANGER, "")
+    assert [(new.address, new.why) for new in rule.fresh()] == [(STRANGER, ban.why)]
+    assert rule.lift(STRANGER, 10.0) == 1
+    assert not rule.silent(STRANGER, "", 10.0)
+
+
+def test_where_somebody_has_logged_in_nothing_is_unwanted() -> None:
+    rule = AuthThrottle()
+    rule.succeeded(OFFICE, "101", 0.0)
+    for _ in range(2 * throttle.UNWANTED):
+        rule.unwanted(OFFICE, 1.0)
+    assert rule.bans(1.0) == []
