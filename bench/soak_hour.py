@@ -91,12 +91,13 @@ FAULTS = (
 
 def office() -> str:
     """The apply file."""
-    lines = ["[[client]]", 'id = "soak"', "max_calls = 5000", "record = false",
+    lines = ["[[client]]", 'id = "soak"', "max_calls = 5000", "outgoing_per_hour = 100000", "record = false",
              f'caller_id = "{far_ends.phone_number(0)}"',
              "[[client.trunk]]", 'name = "operator"', f'host = "{far_ends.OPERATOR.host}"',
              f"port = {far_ends.OPERATOR.port}", "max_calls = 5000"]
     for place in range(far_ends.PHONES):
         lines += ["[[client.extension]]", f'number = "{200 + place}"', f'password = "{far_ends.PASSWORD}"',
+                  "max_calls = 5000", "outgoing_per_hour = 100000",
                   "[[client.number]]", f'number = "{far_ends.phone_number(place)}"', f'destination = "{200 + place}"',
                   f"ring_seconds = {far_ends.NUMBER_RINGS}"]
     for place in range(far_ends.GROUPS):
