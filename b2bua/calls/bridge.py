@@ -23,9 +23,7 @@ from b2bua.sip.effects import (
     OfferRefused,
     Party,
 )
-from b2bua.sip.fields import Reason
 from b2bua.sip.message import Request
-from b2bua.sip.reasons import as_headers
 from b2bua.ua.leg import Inbox, IncomingLeg, Leg, LegEnd, LegEnded, OutgoingLeg, Wish
 
 
@@ -81,10 +79,9 @@ class Talk:
         """Who that is, in the words of the record."""
         return end.extension.number if end.extension is not None else self.call.outside_party or "anonymous"
 
-    def hang_up(self, told: tuple[Reason, ...] = ()) -> None:
-        """`told` by the one who has left."""
-        self.caller.leg.hang_up(as_headers(told))
-        self.callee.leg.hang_up(as_headers(told))
+    def hang_up(self) -> None:
+        self.caller.leg.hang_up()
+        self.callee.leg.hang_up()
 
     def pass_on(self, leg: Leg, event: Effect | Wish) -> None:
         end = self.end_of(leg)

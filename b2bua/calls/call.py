@@ -27,7 +27,6 @@ class CallEnd:
     by: EndedBy
     reason: EndReason
     status: int
-    cause: int | None = None               # of Q.850, as it was told
 
 
 @dataclass(slots=True)
@@ -145,5 +144,4 @@ class CallInProgress:
             contact=self.contact.name if self.contact else None,
             recording=self.recording,
             why=tuple(self.why),
-            cause=end.cause,
         )

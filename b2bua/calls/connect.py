@@ -18,14 +18,10 @@ from b2bua.cdr import Disposition, EndedBy, EndReason
 from b2bua.media.plane import MediaError, MediaSession, SdpRefused, Side
 from b2bua.routing.dialplan import NoRoute, Plan
 from b2bua.sip.effects import EndCause
-from b2bua.sip.reasons import as_headers, q850_cause
 from b2bua.ua.leg import IncomingLeg, LegEnded, while_up
 
 if TYPE_CHECKING:
     from b2bua.calls.switchboard import Switchboard
-
-
-NO_COMMON_MEDIA = (("Warning", '305 smartswitch "Incompatible media format"'),)    # RFC 3261 §20.43
 
 
 async def connect(
@@ -77,10 +73,9 @@ async def connect(
 
 def _nobody_talks(caller: IncomingLeg, call: CallInProgress, unanswered: Unanswered) -> None:
     status, reason = unanswered.status, unanswered.reason
-    by = EndedBy.SWITCH if status == 480 or reason is EndReason.LIMIT_REACHED else EndedBy.CALLEE
-    call.over(unanswered.disposition, CallEnd(by, reason, status, q850_cause(unanswered.told)))
-    warning = NO_COMMON_MEDIA if status in (488, 606) else ()
-    caller.reject(status, (*as_headers(unanswered.told), *warning))
+    ours = status == 480 or reason is EndReason.LIMIT_REACHED
+    call.over(unanswered.disposition, CallEnd(EndedBy.SWITCH if ours else EndedBy.CALLEE, reason, status))
+    caller.reject(status)
 
 
 def refuse(caller: IncomingLeg, call: CallInProgress, status: int, reason: EndReason, why: str) -> None:
@@ -102,7 +97,7 @@ async def to_its_end(pbx: Switchboard, call: CallInProgress, caller: IncomingLeg
         disposition, status = (Disposition.ABANDONED, 487) if gave_up else (Disposition.FAILED, 500)
         if ended.end.reason and call.end is None:
             call.note(f"{by.value} said: {ended.end.reason}")
-        call.over(disposition, CallEnd(by, reason, status, q850_cause(ended.end.told)))
+        call.over(disposition, CallEnd(by, reason, status))
         ended.__traceback__ = None         # CPython 3.13: its frames and contextlib's would hold each other
     except MediaLost:
         call.over(Disposition.FAILED, CallEnd(EndedBy.SWITCH, EndReason.MEDIA_TIMEOUT, 500))

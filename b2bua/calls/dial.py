@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from b2bua.calls.display import display_name
 from b2bua.calls.identity import ANONYMOUS, shown_to
 from b2bua.calls.invitation import Invitation, Shown
-from b2bua.calls.redirect import Way, number_in
 from b2bua.calls.ring import Branch
 from b2bua.cdr import ClientId
 from b2bua.directory import Extension, Trunk
@@ -24,9 +22,6 @@ from b2bua.ua.registrar import Registrar
 from b2bua.ua.trunk_table import TrunkTable
 
 MAX_BRANCHES = 50                          # phones rung by one step
-
-_TRANSPORTS = frozenset(transport.value for transport in Transport)
-_NUMBER = re.compile(r"\+?[0-9*#]{2,24}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,35 +80,10 @@ class StepDialler:
 
     # -- trunks
 
-    def ways_out(self, step: DialTrunk, number: str = "") -> list[Way]:
+    def ways_out(self, trunk: Trunk) -> list[Flow]:
         """To the trunk's servers, the best first; none when it is not known where they are."""
-        trunk = step.trunk
         line = self._trunks.line(trunk.client, trunk.name)
-        if line is None:
-            return []
-        uri = Uri.sip(number or step.number, trunk.host, trunk.port)
-        return [Way(uri, flow, line.routes) for flow in line.ways_out()]
-
-    async def redirected(self, step: DialTrunk, to: Uri, *, use_proxy: bool) -> list[Way] | str:
-        """Where a Contact of the trunk's 3xx leads, or why it is not followed."""
-        trunk, number = step.trunk, number_in(to)
-        line = self._trunks.line(trunk.client, trunk.name)
-        if line is None:
-            return "the trunk was taken out of the directory"
-        if not line.is_at_home(to.host):
-            if use_proxy or not _is_number(number):
-                return "that is none of the trunk's own places, and no number"
-            return self.ways_out(step, number)
-        own = {trunk.host.lower(), line.domain.lower()}
-        if to.host.lower() in own and to.port in (None, trunk.port) and not use_proxy:
-            return [replace(way, uri=to) for way in self.ways_out(step, number)]
-        secure = to.scheme == "sips" or line.transport.secure
-        transport = line.transport if secure or to.transport not in _TRANSPORTS else Transport(to.transport)
-        found = await self._resolver.resolve(to.host, to.port, transport, secure=secure)
-        flows = (self._agent.flow_to(*target, line.peer) for target in found)
-        uri = Uri.sip(step.number, trunk.host, trunk.port) if use_proxy else to
-        ways = [Way(uri, flow) for flow in flows if flow is not None]
-        return ways or "no way of ours leads there"
+        return line.ways_out() if line is not None else []
 
     def problem_of(self, trunk: Trunk) -> str:
         line = self._trunks.line(trunk.client, trunk.name)
@@ -131,7 +101,7 @@ class StepDialler:
         if line is not None:
             line.doubt()
 
-    async def trunk(self, step: DialTrunk, way: Way, invitation: Invitation) -> AsyncIterator[Branch]:
+    async def trunk(self, step: DialTrunk, flow: Flow, invitation: Invitation) -> AsyncIterator[Branch]:
         """The one INVITE of an outgoing call to that server."""
         trunk, call = step.trunk, invitation.call
         line = self._trunks.line(trunk.client, trunk.name)
@@ -143,17 +113,17 @@ class StepDialler:
         call.note(f"shows {shown.from_.uri.user}" + (", number withheld" if invitation.withheld else ""))
         offer = invitation.offer or invitation.outside_offer
         outgoing = OutgoingInvite(
-            request_uri=way.uri,
+            request_uri=Uri.sip(step.number, trunk.host, trunk.port),
             from_=shown.from_,
             to=NameAddr(Uri.sip(step.number, domain)),
             contact_user=shown.contact_user,
             body=offer,
             headers=(*shown.headers, *invitation.headers),
-            routes=way.routes,
+            routes=line.routes,
             authorize=line.digest.authorize,
             reliable=bool(offer),
         )
-        leg = self._agent.dial(outgoing, way.flow, invitation.inbox, trunk.name, line.digest, by_size=True)
+        leg = self._agent.dial(outgoing, flow, invitation.inbox, trunk.name, line.digest, by_size=True)
         yield Branch(leg, None)
 
 
@@ -162,10 +132,6 @@ def _from(who: Shown, phone: Extension, here: str) -> NameAddr:
     if not who.number:
         return NameAddr(ANONYMOUS.uri, name) if name else ANONYMOUS
     return NameAddr(Uri.sip(who.number, here), name)
-
-
-def _is_number(text: str) -> bool:
-    return _NUMBER.fullmatch(text) is not None
 
 
 def _key(extension: Extension) -> tuple[ClientId, str]:

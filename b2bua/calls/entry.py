@@ -25,7 +25,6 @@ from b2bua.directory import Extension
 from b2bua.media.plane import SdpRefused
 from b2bua.sdp.negotiation import speaks
 from b2bua.sip.effects import DialogRequest, DialogResponse, Effect, Ended, OfferAnswered, OfferReceived, OfferRefused
-from b2bua.sip.fields import Reason
 from b2bua.ua.leg import IncomingLeg, Leg, LegEnded, Wish, while_up
 
 if TYPE_CHECKING:
@@ -101,10 +100,6 @@ class Meanwhile:
                 self._talk.media.left(self._leaving.side)
             case _:
                 self._talk.pass_on(leg, event)
-
-
-    def told(self) -> tuple[Reason, ...]:
-        return ()
 
 
 class Entry:

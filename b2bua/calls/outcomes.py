@@ -10,8 +10,6 @@ from b2bua.cdr import Disposition, EndedBy, EndReason
 from b2bua.directory import Cause, Extension
 from b2bua.routing.dialplan import DialTrunk
 from b2bua.sip.effects import EndCause, Party
-from b2bua.sip.fields import Reason
-from b2bua.sip.uri import Uri
 from b2bua.ua.leg import IncomingLeg, LegEnd, OutgoingLeg
 
 NO_ANSWER = 480                            # Temporarily Unavailable (RFC 3261 §21.4.18)
@@ -46,14 +44,6 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True)
-class Redirected:
-    """A trunk says where the call shall be made instead, the best place first; none: it cannot be followed."""
-
-    status: int
-    contacts: tuple[Uri, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Unanswered:
     """Nobody picked up; `status` is the best final response of the branches (RFC 3261 §16.7)."""
 
@@ -62,9 +52,6 @@ class Unanswered:
     status: int
     elsewhere: Elsewhere = Elsewhere.NO
     moved: Moved | None = None
-    redirected: Redirected | None = None
-    rang: bool = False                     # it has reached the callee
-    told: tuple[Reason, ...] = ()          # by who refused
 
 
 RingResult = AnsweredBy | Unanswered
@@ -123,11 +110,6 @@ def no_way(reason: EndReason) -> Unanswered:
     if reason is EndReason.LIMIT_REACHED:
         return Unanswered(Disposition.REFUSED, reason, 503, Elsewhere.TRUNK)
     return Unanswered(Disposition.UNREACHABLE, reason, NO_ANSWER, Elsewhere.TRUNK)
-
-
-def redirected_nowhere() -> Unanswered:
-    """A trunk sends the call where nobody is, or where it may not go: its fault."""
-    return Unanswered(Disposition.UNREACHABLE, EndReason.REJECTED, NO_ANSWER, Elsewhere.TRUNK)
 
 
 def nobody_answered() -> Unanswered:

@@ -4,7 +4,7 @@ next way out."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -25,22 +25,18 @@ from b2bua.calls.outcomes import (
     no_way,
     nobody_answered,
     not_carried,
-    redirected_nowhere,
     unanswered,
 )
-from b2bua.calls.pickup import PicksUp
-from b2bua.calls.redirect import Way, follow, redirected_to
+from b2bua.calls.pickup import COMPLETED_ELSEWHERE, PicksUp
 from b2bua.calls.tolls import is_emergency
 from b2bua.cdr import Direction, EndReason
 from b2bua.directory import Cause, Extension
 from b2bua.media.plane import MediaSession, SdpRefused, Side
 from b2bua.routing.dialplan import Announce, DialTrunk, NoRoute, Plan, RingExtensions
-from b2bua.sip.effects import Answered, Effect, Ended, Provisional, Rejected
-from b2bua.sip.fields import Reason
+from b2bua.sip.effects import Answered, Effect, Ended, Flow, Provisional, Rejected
 from b2bua.sip.grammar import ParseError
 from b2bua.sip.message import Response
 from b2bua.sip.offer_answer import sdp_of
-from b2bua.sip.reasons import COMPLETED_ELSEWHERE, as_headers, reasons_of
 from b2bua.ua.leg import IncomingLeg, Leg, OutgoingLeg, Wish
 
 if TYPE_CHECKING:
@@ -75,10 +71,6 @@ class Waiting(Protocol):
 
     def hear(self, leg: Leg, event: Effect | Wish) -> None:
         """What happens on the other legs of the call."""
-        ...
-
-    def told(self) -> tuple[Reason, ...]:
-        """Why nobody waits any more, in the words of the one who has left."""
         ...
 
 
@@ -117,9 +109,6 @@ class Caller:
         """The caller wants something before anybody answered."""
         if leg is self.leg:
             leg.put_off(event)
-
-    def told(self) -> tuple[Reason, ...]:
-        return self.leg.end.told if self.leg.end is not None else ()
 
 
 async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Waiting) -> RingResult | Announced:
@@ -207,35 +196,22 @@ async def _by_its_servers(
 ) -> RingResult:
     """The trunk's servers in turn, while they give no answer or a 503 (RFC 3263 §4.3)."""
     call = invitation.call
-    ways = pbx.dialler.ways_out(step)[:MAX_TARGETS]
+    ways: list[Flow] = pbx.dialler.ways_out(step.trunk)[:MAX_TARGETS]
     if not ways:
         call.note(f"{step.trunk.name} is not reachable now: {pbx.dialler.problem_of(step.trunk)}")
         return no_way(EndReason.NOTHING_TO_RING)
     result: RingResult = no_response()
-    for index, way in enumerate(ways):
-        patience = None if last and way is ways[-1] else SIGN_OF_LIFE
-        result = await _one_invite(pbx, step, way, invitation, waiting, patience)
-        if isinstance(result, Unanswered) and result.redirected is not None:
-            def try_(way: Way) -> Awaitable[RingResult]:
-                return _one_invite(pbx, step, way, invitation, waiting, SIGN_OF_LIFE)
-
-            result = await follow(pbx, step, invitation, result.redirected, ways[: index + 1], try_)
-            if isinstance(result, Unanswered) and result.elsewhere is not Elsewhere.NO:
-                pbx.dialler.doubt(step.trunk)
-            return result
+    for flow in ways:
+        patience = None if last and flow is ways[-1] else SIGN_OF_LIFE
+        round_ = _Round(pbx, invitation, waiting, step.seconds, patience)
+        result = await round_.run(pbx.dialler.trunk(step, flow, invitation))
         if isinstance(result, AnsweredBy) or result.elsewhere is not Elsewhere.TARGET:
             return result
-        pbx.dialler.failed(step.trunk, way.flow)
-        if way is not ways[-1]:
-            call.note(f"{step.trunk.name} has another server than {way.flow.remote.host}")
+        pbx.dialler.failed(step.trunk, flow)
+        if flow is not ways[-1]:
+            call.note(f"{step.trunk.name} has another server than {flow.remote.host}")
     pbx.dialler.doubt(step.trunk)
     return result
-
-
-async def _one_invite(
-    pbx: Switchboard, step: DialTrunk, way: Way, invitation: Invitation, waiting: Waiting, patience: float | None
-) -> RingResult:
-    return await _Round(pbx, invitation, waiting, step.seconds, patience).run(pbx.dialler.trunk(step, way, invitation))
 
 
 class _Round:
@@ -273,7 +249,7 @@ class _Round:
             winner = result.leg if isinstance(result, AnsweredBy) else None
             return result
         finally:
-            why = COMPLETED_ELSEWHERE if winner is not None else as_headers(self._waiting.told())
+            why = COMPLETED_ELSEWHERE if winner is not None else ()
             for leg in self._branches:
                 if leg is not winner:
                     leg.hang_up(why)
@@ -344,10 +320,8 @@ class _Round:
     def _best(self) -> Unanswered:
         best = best_of(self._failures)
         best = replace(best, moved=next((one.moved for one in self._failures if one.moved is not None), None))
-        if self._alone:
-            best = replace(best, redirected=self._failures[0].redirected)
         # It has reached the callee: through another trunk their phone would only ring a second time.
-        return replace(best, elsewhere=Elsewhere.NO, rang=True) if self._rang else best
+        return replace(best, elsewhere=Elsewhere.NO) if self._rang else best
 
     def _progress(self, branch: Branch, status: int, sdp: bytes) -> None:
         if sdp and self._alone:
@@ -369,7 +343,8 @@ class _Round:
     def _rejected(self, branch: Branch, response: Response) -> None:
         status = response.status
         self._open.discard(branch.leg)
-        self._failures.append(_refusal(branch.extension, response))
+        moved = _moved_to(branch.extension, response) if branch.extension is not None else None
+        self._failures.append(replace(unanswered(status), moved=moved))
         self._call.note(f"{branch.leg.name} answered {status}")
         if status >= 600:
             # Deviation from RFC 3261 §16.7: our branches are several people. A 6xx speaks for one of them:
@@ -378,16 +353,6 @@ class _Round:
                 if other.extension is branch.extension:
                     self._open.discard(other.leg)
                     other.leg.hang_up()
-
-
-def _refusal(extension: Extension | None, response: Response) -> Unanswered:
-    if extension is not None:
-        moved = _moved_to(extension, response)
-        return replace(unanswered(response.status), moved=moved, told=reasons_of(response))
-    redirected = redirected_to(response)
-    if redirected is not None:
-        return replace(redirected_nowhere(), redirected=redirected)
-    return replace(unanswered(response.status), told=reasons_of(response))
 
 
 def _moved_to(extension: Extension, response: Response) -> Moved | None:

@@ -23,7 +23,6 @@ from b2bua.routing.dialplan import RING_SECONDS, NoRoute, Plan, RingExtensions
 from b2bua.sip.fields import Replaces
 from b2bua.sip.grammar import ParseError
 from b2bua.sip.message import Request
-from b2bua.sip.reasons import q850_cause
 from b2bua.ua.leg import Inbox, IncomingLeg, Leg, LegEnded, while_up
 
 if TYPE_CHECKING:
@@ -64,8 +63,7 @@ async def converse(pbx: Switchboard, talk: Talk) -> None:
         by_whom, reason = ended_by(ended.end, who)
         if ended.end.reason and talk.call.end is None:
             talk.call.note(f"{by_whom.value} said: {ended.end.reason}")
-        talk.call.over(Disposition.ANSWERED, CallEnd(by_whom, reason, 200, q850_cause(ended.end.told)))
-        talk.hang_up(ended.end.told)
+        talk.call.over(Disposition.ANSWERED, CallEnd(by_whom, reason, 200))
     finally:
         talk.media.listen(None)
         talk.hang_up()

@@ -171,14 +171,12 @@ class UserAgentCore:
         session.register()
         return session, setup.start(now)
 
-    def retry(
-        self, session: InviteSession, headers: Fields, now: float, offer: bytes = b""
-    ) -> tuple[InviteSession, list[Effect]]:
+    def retry(self, session: InviteSession, headers: Fields, now: float) -> tuple[InviteSession, list[Effect]]:
         """The same call again after a `Rejected`, with these headers added: all credentials so far among them."""
         if session.role is not Role.UAC:
             raise ProtocolMisuse("only a call of ours can be tried again")
         setup = session.setup
-        return session, setup.retry(now, tuple(headers), offer) if isinstance(setup, UacInvite) else []
+        return session, setup.retry(now, tuple(headers)) if isinstance(setup, UacInvite) else []
 
     def request(
         self,

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from b2bua.sdp.fewer import fewer_codecs
 from b2bua.sip.auth import DigestClient, Unanswerable
 from b2bua.sip.core import OutgoingInvite
 from b2bua.sip.effects import (
@@ -23,10 +22,8 @@ from b2bua.sip.effects import (
     Provisional,
     Rejected,
 )
-from b2bua.sip.fields import Reason
 from b2bua.sip.invite_session import InviteSession
 from b2bua.sip.message import Message, Request, Response
-from b2bua.sip.reasons import reasons_of
 
 if TYPE_CHECKING:
     from b2bua.ua.agent import UserAgent
@@ -43,7 +40,6 @@ class LegEnd:
     by: Party
     cause: EndCause
     reason: str = ""
-    told: tuple[Reason, ...] = ()          # what of that the other leg can be told
 
 
 class LegEnded(Exception):
@@ -138,8 +134,7 @@ class Leg:
     def notify(self, event: Effect) -> None:
         """The agent delivers what the core reported of this leg's session."""
         if isinstance(event, Ended):
-            told = reasons_of(event.message) if event.by is Party.REMOTE else ()
-            self._finish(LegEnd(event.by, event.cause, _reason_of(event.message), told))
+            self._finish(LegEnd(event.by, event.cause, _reason_of(event.message)))
         self.inbox.put(self, event)
 
     def hang_up(self, headers: HeaderFields = ()) -> None:
@@ -274,7 +269,7 @@ class IncomingLeg(Leg):
 class OutgoingLeg(Leg):
     """We are the UAC: we call somebody. A challenge is answered here, when we have credentials."""
 
-    __slots__ = ("credentials", "offered_again", "otherwise")
+    __slots__ = ("credentials", "otherwise")
 
     def __init__(
         self, agent: UserAgent, session: InviteSession, inbox: Inbox, name: str, credentials: DigestClient | None
@@ -282,7 +277,6 @@ class OutgoingLeg(Leg):
         super().__init__(agent, session, inbox, name)
         self.credentials = credentials
         self.otherwise: tuple[OutgoingInvite, Flow] | None = None
-        self.offered_again = False         # with fewer codecs
 
     def notify(self, event: Effect) -> None:
         if isinstance(event, Ended) and event.cause is EndCause.TRANSPORT_FAILED and self.otherwise is not None:
@@ -293,7 +287,7 @@ class OutgoingLeg(Leg):
         if not isinstance(event, Provisional):
             self.otherwise = None
         if isinstance(event, Rejected):
-            if self._answer_challenge(event.response) or self._offer_less(event.response):
+            if self._answer_challenge(event.response):
                 return
             self.end = self.end or LegEnd(Party.REMOTE, EndCause.REJECTED, _reason_of(event.response))
             self.agent.perform(self.session.hang_up(self.agent.now()))      # no retry comes: it can forget the INVITE
@@ -303,16 +297,6 @@ class OutgoingLeg(Leg):
     def unheard_since(self) -> float | None:
         """Since when the INVITE waits for a sign of life; None when the other side gave one, or there is no hope."""
         return self.session.unheard_since if self.end is None else None
-
-    def _offer_less(self, response: Response) -> bool:
-        """Once more, with what both know (RFC 3261 §21.4.26)."""
-        if response.status not in (415, 488, 606) or self.offered_again or self.end is not None:
-            return False
-        offer = fewer_codecs(self.session.invite.body, response.body)
-        if offer:
-            self.offered_again = True
-            self.agent.retry(self, (), offer)
-        return bool(offer)
 
     def _answer_challenge(self, response: Response) -> bool:
         if self.credentials is None or response.status not in (401, 407) or self.end is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 from collections import deque
 from collections.abc import Sequence
@@ -143,16 +142,6 @@ class TrunkLine:
         targets = sorted(self._edge or self.targets, key=lambda target: self._failed.get(target, now) > now)
         ways = (self._requester.flow_to(*target, self.peer) for target in targets)
         return [way for way in ways if way is not None]
-
-    def is_at_home(self, host: str) -> bool:
-        """Whether a name or address is the trunk's own: `host`, `domain` and below it, its networks and servers."""
-        host, domain = host.lower().strip("[]"), self.domain.lower()
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return host in (self.trunk.host.lower(), domain) or host.endswith(f".{domain}")
-        known = host in self._seen or host == self.trunk.host.strip("[]")
-        return known or any(address in network for network in self.trunk.networks)
 
     def failed(self, target: Target) -> None:
         """It gave a call no answer, or a 503 (RFC 3263 §4.3): for a while calls try others first."""
