@@ -10,6 +10,7 @@ from b2bua.cdr import Disposition, EndedBy, EndReason
 from b2bua.directory import Cause, Extension
 from b2bua.routing.dialplan import DialTrunk
 from b2bua.sip.effects import EndCause, Party
+from b2bua.sip.fields import Reason
 from b2bua.ua.leg import LegEnd, OutgoingLeg
 
 NO_ANSWER = 480                            # Temporarily Unavailable (RFC 3261 §21.4.18)
@@ -52,6 +53,7 @@ class Unanswered:
     status: int
     elsewhere: Elsewhere = Elsewhere.NO
     moved: Moved | None = None
+    reasons: tuple[Reason, ...] = ()       # as the response gave them
 
 
 RingResult = AnsweredBy | Unanswered
@@ -66,11 +68,11 @@ _BY_STATUS = {
 }
 
 
-def unanswered(status: int) -> Unanswered:
+def unanswered(status: int, reasons: tuple[Reason, ...] = ()) -> Unanswered:
     """What a final response other than 2xx means."""
     told = _for_the_caller(status)
     disposition, reason = _BY_STATUS.get(told, (Disposition.FAILED, EndReason.REJECTED))
-    return Unanswered(disposition, reason, told, _elsewhere(status))
+    return Unanswered(disposition, reason, told, _elsewhere(status), reasons=reasons)
 
 
 def _elsewhere(status: int) -> Elsewhere:

@@ -33,7 +33,8 @@ from b2bua.sip.effects import Answered, Effect, Ended, Flow, Provisional, Reject
 from b2bua.sip.grammar import ParseError
 from b2bua.sip.message import Response
 from b2bua.sip.offer_answer import sdp_of
-from b2bua.ua.leg import IncomingLeg, Leg, OutgoingLeg, Wish
+from b2bua.sip.reasons import COMPLETED_ELSEWHERE, in_words, reasons_of
+from b2bua.ua.leg import HeaderFields, IncomingLeg, Leg, OutgoingLeg, Wish
 
 if TYPE_CHECKING:
     from b2bua.calls.switchboard import Switchboard
@@ -64,6 +65,10 @@ class Waiting(Protocol):
         """What happens on the other legs of the call."""
         ...
 
+    def goodbye(self) -> HeaderFields:
+        """Why whoever waits has left, as far as that was said: for who still rings then (RFC 3326)."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -88,6 +93,9 @@ class Caller:
         """The caller wants something before anybody answered."""
         if leg is self.leg:
             leg.put_off(event)
+
+    def goodbye(self) -> HeaderFields:
+        return self.leg.end.headers if self.leg.end is not None else ()
 
 
 async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Waiting) -> RingResult:
@@ -221,9 +229,10 @@ class _Round:
             winner = result.leg if isinstance(result, AnsweredBy) else None
             return result
         finally:
+            why = COMPLETED_ELSEWHERE if winner is not None else self._waiting.goodbye()
             for leg in self._branches:
                 if leg is not winner:
-                    leg.hang_up()
+                    leg.hang_up(why)
 
     async def _first_answer(self) -> RingResult:
         while self._open:
@@ -295,8 +304,9 @@ class _Round:
         status = response.status
         self._open.discard(branch.leg)
         moved = _moved_to(branch.extension, response) if branch.extension is not None else None
-        self._failures.append(replace(unanswered(status), moved=moved))
-        self._call.note(f"{branch.leg.name} answered {status}")
+        reasons = reasons_of(response)
+        self._failures.append(replace(unanswered(status, reasons), moved=moved))
+        self._call.note(f"{branch.leg.name} answered {status}" + (f": {in_words(reasons)}" if reasons else ""))
         if status >= 600:
             # Deviation from RFC 3261 §16.7: our branches are several people. A 6xx speaks for one of them:
             # their other phones stop ringing, a colleague's goes on.

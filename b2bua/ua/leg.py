@@ -22,8 +22,10 @@ from b2bua.sip.effects import (
     Provisional,
     Rejected,
 )
+from b2bua.sip.fields import Reason
 from b2bua.sip.invite_session import InviteSession
 from b2bua.sip.message import Message, Request, Response
+from b2bua.sip.reasons import fields, in_words, reasons_of, shown, stated
 
 if TYPE_CHECKING:
     from b2bua.ua.agent import UserAgent
@@ -35,11 +37,28 @@ HeaderFields = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class LegEnd:
-    """How a leg ended; `reason` is the peer's own word for it (Reason, RFC 3326), or empty."""
+    """How a leg ended; `reason` is the peer's own word for it, or empty, and `reasons` what of it can be passed on
+    (Reason, RFC 3326)."""
 
     by: Party
     cause: EndCause
     reason: str = ""
+    reasons: tuple[Reason, ...] = ()
+
+    @staticmethod
+    def by_message(by: Party, cause: EndCause, message: Message | None) -> LegEnd:
+        if message is None:
+            return LegEnd(by, cause)
+        reasons = reasons_of(message)
+        said = in_words(reasons) or stated(message)
+        if not said and isinstance(message, Response):
+            said = shown(f"{message.status} {message.reason}")
+        return LegEnd(by, cause, said, reasons)
+
+    @property
+    def headers(self) -> HeaderFields:
+        """By which others are told why they are hung up."""
+        return fields(self.reasons)
 
 
 class LegEnded(Exception):
@@ -131,7 +150,7 @@ class Leg:
     def notify(self, event: Effect) -> None:
         """The agent delivers what the core reported of this leg's session."""
         if isinstance(event, Ended):
-            self._finish(LegEnd(event.by, event.cause, _reason_of(event.message)))
+            self._finish(LegEnd.by_message(event.by, event.cause, event.message))
         self.inbox.put(self, event)
 
     def hang_up(self, headers: HeaderFields = ()) -> None:
@@ -199,8 +218,8 @@ class Leg:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leaving the block hangs up."""
-        self.hang_up()
+        """Leaving the block hangs up, and says why when another leg's end is the cause."""
+        self.hang_up(error.end.headers if isinstance(error, LegEnded) else ())
 
     def _finish(self, end: LegEnd) -> None:
         if self.end is None:
@@ -289,7 +308,7 @@ class OutgoingLeg(Leg):
         if isinstance(event, Rejected):
             if self._answer_challenge(event.response):
                 return
-            self.end = self.end or LegEnd(Party.REMOTE, EndCause.REJECTED, _reason_of(event.response))
+            self.end = self.end or LegEnd.by_message(Party.REMOTE, EndCause.REJECTED, event.response)
             self.agent.perform(self.session.hang_up(self.agent.now()))      # no retry comes: it can forget the INVITE
         super().notify(event)
 
@@ -373,12 +392,3 @@ async def _swallow_pending_cancellation() -> None:
         await asyncio.sleep(0)
     except asyncio.CancelledError:
         return
-
-
-def _reason_of(message: Message | None) -> str:
-    if message is None:
-        return ""
-    stated = message.headers.get("Reason")
-    if stated is not None:
-        return stated
-    return f"{message.status} {message.reason}" if isinstance(message, Response) else ""
