@@ -11,6 +11,7 @@ from b2bua.directory import Cause, Extension
 from b2bua.routing.dialplan import DialTrunk
 from b2bua.sip.effects import EndCause, Party
 from b2bua.sip.fields import Reason
+from b2bua.sip.uri import Uri
 from b2bua.ua.leg import LegEnd, OutgoingLeg
 
 NO_ANSWER = 480                            # Temporarily Unavailable (RFC 3261 §21.4.18)
@@ -54,6 +55,8 @@ class Unanswered:
     elsewhere: Elsewhere = Elsewhere.NO
     moved: Moved | None = None
     reasons: tuple[Reason, ...] = ()       # as the response gave them
+    contacts: tuple[Uri, ...] = ()         # where a trunk sends the call instead, the most wanted first
+    rang: bool = False
 
 
 RingResult = AnsweredBy | Unanswered
@@ -76,10 +79,11 @@ def unanswered(status: int, reasons: tuple[Reason, ...] = ()) -> Unanswered:
 
 
 def _elsewhere(status: int) -> Elsewhere:
-    """503 speaks for one server. Other faults, and credentials that are not taken, speak for the trunk."""
+    """503 speaks for one server. Other faults, credentials that are not taken, and redirections that lead nowhere speak
+    for the trunk."""
     if status == 503:
         return Elsewhere.TARGET
-    return Elsewhere.TRUNK if status in (401, 407, 408) or 500 <= status < 600 else Elsewhere.NO
+    return Elsewhere.TRUNK if status in (401, 407, 408) or status // 100 in (3, 5) else Elsewhere.NO
 
 
 def no_response() -> Unanswered:
