@@ -77,7 +77,9 @@ class StepDialler:
             routes=phone.path,
             reliable=bool(invitation.offer),
         )
-        return Branch(self._agent.dial(outgoing, phone.flow, invitation.inbox, extension.number), extension)
+        leg = self._agent.dial(outgoing, phone.flow, invitation.inbox, extension.number)
+        leg.tell = invitation.call.note
+        return Branch(leg, extension)
 
     # -- trunks
 
@@ -135,6 +137,7 @@ class StepDialler:
             reliable=bool(offer),
         )
         leg = self._agent.dial(outgoing, flow, invitation.inbox, trunk.name, line.digest, by_size=True)
+        leg.tell = call.note
         yield Branch(leg, None)
 
 

@@ -66,8 +66,10 @@ _BY_STATUS = {
     408: (Disposition.UNREACHABLE, EndReason.NO_RESPONSE),
     480: (Disposition.NO_ANSWER, EndReason.REJECTED),
     486: (Disposition.BUSY, EndReason.REJECTED),
+    488: (Disposition.FAILED, EndReason.NO_COMMON_CODEC),
     600: (Disposition.BUSY, EndReason.REJECTED),
     603: (Disposition.DECLINED, EndReason.REJECTED),
+    606: (Disposition.FAILED, EndReason.NO_COMMON_CODEC),
 }
 
 
@@ -132,9 +134,12 @@ def _rank(result: Unanswered) -> tuple[int, int]:
 
 
 def _for_the_caller(status: int) -> int:
-    """RFC 3261 §16.7: a 503 stays here; challenges and redirections were for us, not for the caller."""
+    """RFC 3261 §16.7: a 503 stays here; challenges and redirections were for us, not for the caller, whose kind of body
+    we did understand (415)."""
     if status in (401, 407, 503):
         return 500
+    if status == 415:
+        return 488
     return NO_ANSWER if 300 <= status < 400 else status
 
 

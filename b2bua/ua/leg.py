@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from b2bua.sdp.negotiation import NotAcceptable, encodings, less, narrowed
+from b2bua.sdp.session import SdpError
 from b2bua.sip.auth import DigestClient, Unanswerable
 from b2bua.sip.core import OutgoingInvite
 from b2bua.sip.effects import (
@@ -23,13 +26,17 @@ from b2bua.sip.effects import (
     Rejected,
 )
 from b2bua.sip.fields import Reason
+from b2bua.sip.grammar import ParseError, bracketed
 from b2bua.sip.invite_session import InviteSession
 from b2bua.sip.message import Message, Request, Response
+from b2bua.sip.offer_answer import sdp_of, takes_sdp
 from b2bua.sip.reasons import fields, in_words, reasons_of, shown, stated
 
 if TYPE_CHECKING:
     from b2bua.ua.agent import UserAgent
 
+INCOMPATIBLE = (488, 606)
+OFFER_REFUSED = (415, *INCOMPATIBLE)       # final responses that are about an INVITE's session description
 MAX_WAITING_EVENTS = 64                    # of one call; what comes beyond is dropped and counted
 
 HeaderFields = Sequence[tuple[str, str]]
@@ -137,7 +144,7 @@ class Inbox:
 class Leg:
     """What both kinds of leg do once their session is up."""
 
-    __slots__ = ("__weakref__", "_scopes", "agent", "end", "inbox", "name", "session")
+    __slots__ = ("__weakref__", "_scopes", "agent", "codecs", "end", "inbox", "name", "session")
 
     def __init__(self, agent: UserAgent, session: InviteSession, inbox: Inbox, name: str = "") -> None:
         self.agent = agent
@@ -145,6 +152,7 @@ class Leg:
         self.inbox = inbox
         self.name = name                   # who is at the other end: an extension, a trunk
         self.end: LegEnd | None = None
+        self.codecs: frozenset[str] | None = None       # all that it may be offered; None: no offer of ours was refused
         self._scopes: list[while_up] = []
 
     def notify(self, event: Effect) -> None:
@@ -162,6 +170,9 @@ class Leg:
 
     def reoffer(self, sdp: bytes) -> None:
         """re-INVITE with this offer, or without one (b""): OfferAnswered or OfferRefused follows."""
+        if sdp and self.codecs is not None:
+            with suppress(SdpError, NotAcceptable):
+                sdp = narrowed(sdp, self.codecs)
         self.agent.perform(self.session.reoffer(sdp, self.agent.now()))
 
     def conclude(self, sdp: bytes) -> None:
@@ -172,7 +183,8 @@ class Leg:
         self.agent.perform(self.session.accept_offer(request, sdp, self.agent.now()))
 
     def refuse_offer(self, request: Request, status: int) -> None:
-        self.agent.perform(self.session.refuse_offer(request, status, self.agent.now()))
+        headers = self._warning_of(status)
+        self.agent.perform(self.session.refuse_offer(request, status, self.agent.now(), headers=headers))
 
     def ack(self, sdp: bytes) -> None:
         """The answer to an offer that came in a 2xx."""
@@ -207,6 +219,7 @@ class Leg:
     def move(self, inbox: Inbox) -> Leg:
         """The same dialog as a leg of another call. For the call that it leaves, it has ended."""
         moved = Leg(self.agent, self.session, inbox, self.name)
+        moved.codecs = self.codecs
         self.agent.move(moved)
         self.inbox.hand_over(self, moved)
         self.notify(Ended(self.session, Party.LOCAL, EndCause.BYE))
@@ -220,6 +233,12 @@ class Leg:
     ) -> None:
         """Leaving the block hangs up, and says why when another leg's end is the cause."""
         self.hang_up(error.end.headers if isinstance(error, LegEnded) else ())
+
+    def _warning_of(self, status: int) -> HeaderFields:
+        """RFC 3261 §20.43: 305, incompatible media format."""
+        if status not in INCOMPATIBLE:
+            return ()
+        return (("Warning", f'305 {bracketed(self.session.flow.local.host)} "Incompatible media format"'),)
 
     def _finish(self, end: LegEnd) -> None:
         if self.end is None:
@@ -282,13 +301,14 @@ class IncomingLeg(Leg):
         elif self.end is None:
             self.end = LegEnd(Party.LOCAL, EndCause.REJECTED)
             self.agent.let_go(self.session)
+            headers = (*headers, *self._warning_of(status))
             self.agent.perform(self.session.reject(status, self.agent.now(), headers=headers))
 
 
 class OutgoingLeg(Leg):
     """We are the UAC: we call somebody. A challenge is answered here, when we have credentials."""
 
-    __slots__ = ("credentials", "otherwise")
+    __slots__ = ("credentials", "otherwise", "tell")
 
     def __init__(
         self, agent: UserAgent, session: InviteSession, inbox: Inbox, name: str, credentials: DigestClient | None
@@ -296,6 +316,7 @@ class OutgoingLeg(Leg):
         super().__init__(agent, session, inbox, name)
         self.credentials = credentials
         self.otherwise: tuple[OutgoingInvite, Flow] | None = None
+        self.tell: Callable[[str], None] | None = None  # of a refused offer that is made once more
 
     def notify(self, event: Effect) -> None:
         if isinstance(event, Ended) and event.cause is EndCause.TRANSPORT_FAILED and self.otherwise is not None:
@@ -306,7 +327,7 @@ class OutgoingLeg(Leg):
         if not isinstance(event, Provisional):
             self.otherwise = None
         if isinstance(event, Rejected):
-            if self._answer_challenge(event.response):
+            if self._answer_challenge(event.response) or self._offer_less(event.response):
                 return
             self.end = self.end or LegEnd.by_message(Party.REMOTE, EndCause.REJECTED, event.response)
             self.agent.perform(self.session.hang_up(self.agent.now()))      # no retry comes: it can forget the INVITE
@@ -324,6 +345,25 @@ class OutgoingLeg(Leg):
         if isinstance(headers, Unanswerable):
             return False
         self.agent.retry(self, headers)
+        return True
+
+
+    def _offer_less(self, response: Response) -> bool:
+        """Once more with the codecs that both have, if others were offered (RFC 3261 §21.4.13, §21.4.26, §21.6.4)."""
+        tell, self.tell = self.tell, None
+        if tell is None or self.end is not None or response.status not in OFFER_REFUSED:
+            return False
+        invite = self.session.invite
+        try:
+            offer = less(sdp_of(invite), sdp_of(response)) if takes_sdp(response) else None
+        except ParseError:
+            return False
+        if offer is None:
+            return False
+        body, self.codecs = offer
+        tell(f"{self.name} answered {response.status}: asked again with {', '.join(encodings(body))}")
+        signed = self.credentials.sign(invite.method, str(invite.uri), body) if self.credentials is not None else ()
+        self.agent.retry(self, signed, body)
         return True
 
 

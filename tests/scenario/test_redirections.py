@@ -10,6 +10,7 @@ from b2bua.calls.redirection import MAX_REDIRECTIONS
 from b2bua.cdr import CallRecord, Disposition, EndedBy, EndReason
 from b2bua.directory import PrefixLimit
 from b2bua.sip.effects import Address
+from b2bua.sip.invite_session import InviteSession
 from tests.scenario.test_trunks import OUTSIDE, SPARE, THIRD, call_out, operator, operator_at, spare, with_trunks
 from tests.support.office import DID, OPERATOR, SERVER, Office, faultless_office
 from tests.support.phone import Answers, Behaviour, Phone, PhoneCall, Rejects, Rings
@@ -28,7 +29,7 @@ class Scripted(Phone):
 
     script: list[Behaviour]
 
-    def _called(self, session) -> None:  # type: ignore[no-untyped-def]
+    def _called(self, session: InviteSession) -> None:
         self.does = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         super()._called(session)
 
