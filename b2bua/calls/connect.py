@@ -47,10 +47,8 @@ async def connect(
         withheld = hides(caller.invite) or (phone is not None and phone.hide_caller_id)
         invitation = Invitation(call, caller.inbox, offer, shown(call, phone), withheld)
         match await ring(pbx, plan, invitation, Caller(caller, call, media)):
-            case Unanswered(disposition=disposition, reason=reason, status=status, reasons=reasons):
-                ours = status == 480 or reason is EndReason.LIMIT_REACHED
-                by = EndedBy.SWITCH if ours else EndedBy.CALLEE
-                call.over(disposition, CallEnd(by, reason, status, q850(reasons)))
+            case Unanswered(status=status, reasons=reasons) as nobody:
+                call.over(nobody.disposition, CallEnd(nobody.by, nobody.reason, status, q850(reasons)))
                 caller.reject(status, fields(reasons))
             case AnsweredBy(leg=callee, extension=extension, sdp=sdp):
                 async with callee, while_up(callee) as answering:

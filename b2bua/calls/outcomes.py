@@ -58,6 +58,11 @@ class Unanswered:
     contacts: tuple[Uri, ...] = ()         # where a trunk sends the call instead, the most wanted first
     rang: bool = False
 
+    @property
+    def by(self) -> EndedBy:
+        """Whose word it was: the other side's, or only ours."""
+        return EndedBy.CALLEE if self.reason in (EndReason.REJECTED, EndReason.NO_COMMON_CODEC) else EndedBy.SWITCH
+
 
 RingResult = AnsweredBy | Unanswered
 
@@ -77,6 +82,8 @@ def unanswered(status: int, reasons: tuple[Reason, ...] = ()) -> Unanswered:
     """What a final response other than 2xx means."""
     told = _for_the_caller(status)
     disposition, reason = _BY_STATUS.get(told, (Disposition.FAILED, EndReason.REJECTED))
+    if 300 <= status < 400:                # it was sent on, to where nobody can be asked
+        reason = EndReason.NOTHING_TO_RING
     return Unanswered(disposition, reason, told, _elsewhere(status), reasons=reasons)
 
 
@@ -101,7 +108,7 @@ def not_carried(cause: EndCause) -> Unanswered:
         case EndCause.TRANSPORT_FAILED:
             return Unanswered(Disposition.FAILED, EndReason.TRANSPORT_FAILED, 500, Elsewhere.TARGET)
         case _:
-            return unanswered(500)
+            return Unanswered(Disposition.FAILED, _REASONS[cause], 500, Elsewhere.TRUNK)
 
 
 def no_way(reason: EndReason) -> Unanswered:

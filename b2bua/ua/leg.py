@@ -297,12 +297,22 @@ class IncomingLeg(Leg):
     def reject(self, status: int, headers: HeaderFields = ()) -> None:
         """Refuse the call; one that was answered already is hung up."""
         if self._answered:
-            self.hang_up()
+            self.hang_up(headers)
         elif self.end is None:
             self.end = LegEnd(Party.LOCAL, EndCause.REJECTED)
             self.agent.let_go(self.session)
             headers = (*headers, *self._warning_of(status))
             self.agent.perform(self.session.reject(status, self.agent.now(), headers=headers))
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leaving the block hangs up; before the answer, a caller is told that it is not for any callee's sake."""
+        if error is None:
+            self.hang_up()
+        else:
+            status = 503 if isinstance(error, asyncio.CancelledError) else 500      # a shutdown, or a fault
+            self.reject(status, error.end.headers if isinstance(error, LegEnded) else ())
 
 
 class OutgoingLeg(Leg):

@@ -132,7 +132,7 @@ async def test_what_leads_nowhere_is_a_fault_of_the_trunk(office: Office, answer
     call, record = await out(office)
     assert (call.status, call.session.invite.uri.user) == (480, OUTSIDE)
     assert (len(home.calls), record.status, record.ended_by, record.reason) == (
-        1, 480, EndedBy.SWITCH, EndReason.REJECTED)
+        1, 480, EndedBy.SWITCH, EndReason.NOTHING_TO_RING)
     other = operator_at(office, FAR)
     await with_trunks(office, operator(office), spare(host=FAR.host))
     call, record = await out(office)
