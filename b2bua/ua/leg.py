@@ -307,11 +307,11 @@ class IncomingLeg(Leg):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leaving the block hangs up; before the answer, a caller is told that it is not for any callee's sake."""
+        """Leaving the block hangs up. A caller who still waits then is told of a shutdown (503) or a fault (500)."""
         if error is None:
             self.hang_up()
         else:
-            status = 503 if isinstance(error, asyncio.CancelledError) else 500      # a shutdown, or a fault
+            status = 503 if isinstance(error, asyncio.CancelledError) else 500
             self.reject(status, error.end.headers if isinstance(error, LegEnded) else ())
 
 
@@ -357,7 +357,6 @@ class OutgoingLeg(Leg):
         self.agent.retry(self, headers)
         return True
 
-
     def _offer_less(self, response: Response) -> bool:
         """Once more with the codecs that both have, if others were offered (RFC 3261 §21.4.13, §21.4.26, §21.6.4)."""
         tell, self.tell = self.tell, None
@@ -371,7 +370,7 @@ class OutgoingLeg(Leg):
         if offer is None:
             return False
         body, self.codecs = offer
-        tell(f"{self.name} answered {response.status}: asked again with {', '.join(encodings(body))}")
+        tell(f"{self.name} answered {response.status}: asked again with {shown(', '.join(encodings(body)))}")
         signed = self.credentials.sign(invite.method, str(invite.uri), body) if self.credentials is not None else ()
         self.agent.retry(self, signed, body)
         return True
