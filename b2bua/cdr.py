@@ -85,7 +85,8 @@ class CallRecord:
     contact: str | None                # the name that the CRM gave
     recording: str | None              # id of the recording, None when nothing was recorded
     why: tuple[str, ...]               # the decisions taken, in order, one sentence each
-    cause: int | None = None           # of the telephone network (Q.850), as the one who ended it gave it
+    # Of the telephone network (Q.850): as the one who ended the call gave it, else what `status` stands for.
+    cause: int | None = None
 
     @property
     def talk_seconds(self) -> int:

@@ -24,7 +24,7 @@ from b2bua.sip.effects import (
     Party,
 )
 from b2bua.sip.message import Request
-from b2bua.ua.leg import Inbox, IncomingLeg, Leg, LegEnd, LegEnded, OutgoingLeg, Wish
+from b2bua.ua.leg import HeaderFields, Inbox, IncomingLeg, Leg, LegEnd, LegEnded, OutgoingLeg, Wish
 
 
 class MediaLost(Exception):
@@ -79,9 +79,9 @@ class Talk:
         """Who that is, in the words of the record."""
         return end.extension.number if end.extension is not None else self.call.outside_party or "anonymous"
 
-    def hang_up(self) -> None:
-        self.caller.leg.hang_up()
-        self.callee.leg.hang_up()
+    def hang_up(self, headers: HeaderFields = ()) -> None:
+        self.caller.leg.hang_up(headers)
+        self.callee.leg.hang_up(headers)
 
     def pass_on(self, leg: Leg, event: Effect | Wish) -> None:
         end = self.end_of(leg)

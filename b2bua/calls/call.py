@@ -12,6 +12,7 @@ from b2bua.cdr import CallId, CallRecord, ClientId, Direction, Disposition, Ende
 from b2bua.control import LiveCall
 from b2bua.crm.port import Contact
 from b2bua.directory import CrmAccount, Extension
+from b2bua.sip.status import Q850
 
 MAX_REASONS = 50                           # sentences kept in one call's explanation
 
@@ -22,11 +23,12 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True, slots=True)
 class CallEnd:
-    """Who ended the call, why, and what status the caller saw."""
+    """Who ended the call, why, what status the caller saw, and which cause of Q.850 the one who ended it gave."""
 
     by: EndedBy
     reason: EndReason
     status: int
+    cause: int | None = None
 
 
 @dataclass(slots=True)
@@ -123,6 +125,7 @@ class CallInProgress:
     def record(self) -> CallRecord:
         """What goes into the books. A call whose script broke ends as a fault of ours."""
         end = self.end or CallEnd(EndedBy.SWITCH, EndReason.FAULT, 500)
+        unsaid = Q850.get(end.status) if self.answered_at is None else None
         return CallRecord(
             id=self.id,
             client=self.client,
@@ -144,4 +147,5 @@ class CallInProgress:
             contact=self.contact.name if self.contact else None,
             recording=self.recording,
             why=tuple(self.why),
+            cause=unsaid if end.cause is None else end.cause,
         )

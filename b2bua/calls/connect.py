@@ -18,6 +18,7 @@ from b2bua.cdr import Disposition, EndedBy, EndReason
 from b2bua.media.plane import MediaError, MediaSession, SdpRefused, Side
 from b2bua.routing.dialplan import NoRoute, Plan
 from b2bua.sip.effects import EndCause
+from b2bua.sip.reasons import fields, q850
 from b2bua.ua.leg import IncomingLeg, LegEnded, while_up
 
 if TYPE_CHECKING:
@@ -72,10 +73,9 @@ async def connect(
 
 
 def _nobody_talks(caller: IncomingLeg, call: CallInProgress, unanswered: Unanswered) -> None:
-    status, reason = unanswered.status, unanswered.reason
-    ours = status == 480 or reason is EndReason.LIMIT_REACHED
-    call.over(unanswered.disposition, CallEnd(EndedBy.SWITCH if ours else EndedBy.CALLEE, reason, status))
-    caller.reject(status)
+    status, reasons = unanswered.status, unanswered.reasons
+    call.over(unanswered.disposition, CallEnd(unanswered.by, unanswered.reason, status, q850(reasons)))
+    caller.reject(status, fields(reasons))
 
 
 def refuse(caller: IncomingLeg, call: CallInProgress, status: int, reason: EndReason, why: str) -> None:
@@ -93,11 +93,12 @@ async def to_its_end(pbx: Switchboard, call: CallInProgress, caller: IncomingLeg
         yield
     except LegEnded as ended:
         by, reason = ended_by(ended.end, EndedBy.CALLER if ended.leg is caller else EndedBy.CALLEE)
-        gave_up = ended.leg is caller and ended.end.cause is EndCause.CANCELLED
+        gave_up = ended.leg is caller and ended.end.cause in (EndCause.CANCELLED, EndCause.BYE)     # RFC 3261 §15
         disposition, status = (Disposition.ABANDONED, 487) if gave_up else (Disposition.FAILED, 500)
         if ended.end.reason and call.end is None:
             call.note(f"{by.value} said: {ended.end.reason}")
-        call.over(disposition, CallEnd(by, reason, status))
+        call.over(disposition, CallEnd(by, reason, status, q850(ended.end.reasons)))
+        caller.hang_up(ended.end.headers)
         ended.__traceback__ = None         # CPython 3.13: its frames and contextlib's would hold each other
     except MediaLost:
         call.over(Disposition.FAILED, CallEnd(EndedBy.SWITCH, EndReason.MEDIA_TIMEOUT, 500))

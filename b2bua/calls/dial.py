@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from b2bua.calls.display import display_name
 from b2bua.calls.identity import ANONYMOUS, shown_to
 from b2bua.calls.invitation import Invitation, Shown
+from b2bua.calls.redirection import Place, first_place
 from b2bua.calls.ring import Branch
 from b2bua.cdr import ClientId
 from b2bua.directory import Extension, Trunk
@@ -76,7 +77,9 @@ class StepDialler:
             routes=phone.path,
             reliable=bool(invitation.offer),
         )
-        return Branch(self._agent.dial(outgoing, phone.flow, invitation.inbox, extension.number), extension)
+        leg = self._agent.dial(outgoing, phone.flow, invitation.inbox, extension.number)
+        leg.tell = invitation.call.note
+        return Branch(leg, extension)
 
     # -- trunks
 
@@ -101,8 +104,17 @@ class StepDialler:
         if line is not None:
             line.doubt()
 
-    async def trunk(self, step: DialTrunk, flow: Flow, invitation: Invitation) -> AsyncIterator[Branch]:
-        """The one INVITE of an outgoing call to that server."""
+    def way_to(self, trunk: Trunk, place: Place, came_by: Flow) -> Flow | None:
+        """To where the trunk has sent a call; a Service-Route leads everywhere."""
+        line = self._trunks.line(trunk.client, trunk.name)
+        if line is None or line.routes or place.at is None:
+            return came_by
+        return self._agent.flow_to(came_by.transport, place.at, line.peer)
+
+    async def trunk(
+        self, step: DialTrunk, flow: Flow, invitation: Invitation, redirected: Uri | None = None
+    ) -> AsyncIterator[Branch]:
+        """The one INVITE of an outgoing call to that server; `redirected` is where the trunk has sent it on to."""
         trunk, call = step.trunk, invitation.call
         line = self._trunks.line(trunk.client, trunk.name)
         if line is None:                   # taken out of the directory in this very moment
@@ -110,10 +122,11 @@ class StepDialler:
         call.goes_through(trunk.name)
         domain = trunk.domain or trunk.host
         shown = shown_to(trunk, step.caller_id, hidden=invitation.withheld, diverted=step.diverted)
-        call.note(f"shows {shown.from_.uri.user}" + (", number withheld" if invitation.withheld else ""))
+        if redirected is None:
+            call.note(f"shows {shown.from_.uri.user}" + (", number withheld" if invitation.withheld else ""))
         offer = invitation.offer or invitation.outside_offer
         outgoing = OutgoingInvite(
-            request_uri=Uri.sip(step.number, trunk.host, trunk.port),
+            request_uri=redirected or first_place(step).uri,
             from_=shown.from_,
             to=NameAddr(Uri.sip(step.number, domain)),
             contact_user=shown.contact_user,
@@ -124,6 +137,7 @@ class StepDialler:
             reliable=bool(offer),
         )
         leg = self._agent.dial(outgoing, flow, invitation.inbox, trunk.name, line.digest, by_size=True)
+        leg.tell = call.note
         yield Branch(leg, None)
 
 

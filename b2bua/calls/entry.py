@@ -25,7 +25,7 @@ from b2bua.directory import Extension
 from b2bua.media.plane import SdpRefused
 from b2bua.sdp.negotiation import speaks
 from b2bua.sip.effects import DialogRequest, DialogResponse, Effect, Ended, OfferAnswered, OfferReceived, OfferRefused
-from b2bua.ua.leg import IncomingLeg, Leg, LegEnded, Wish, while_up
+from b2bua.ua.leg import HeaderFields, IncomingLeg, Leg, LegEnded, Wish, while_up
 
 if TYPE_CHECKING:
     from b2bua.calls.switchboard import Switchboard
@@ -100,6 +100,10 @@ class Meanwhile:
                 self._talk.media.left(self._leaving.side)
             case _:
                 self._talk.pass_on(leg, event)
+
+    def goodbye(self) -> HeaderFields:
+        end = self._talk.other(self._leaving).leg.end
+        return end.headers if end is not None else ()
 
 
 class Entry:

@@ -10,6 +10,8 @@ from b2bua.cdr import Disposition, EndedBy, EndReason
 from b2bua.directory import Cause, Extension
 from b2bua.routing.dialplan import DialTrunk
 from b2bua.sip.effects import EndCause, Party
+from b2bua.sip.fields import Reason
+from b2bua.sip.uri import Uri
 from b2bua.ua.leg import IncomingLeg, LegEnd, OutgoingLeg
 
 NO_ANSWER = 480                            # Temporarily Unavailable (RFC 3261 §21.4.18)
@@ -52,6 +54,14 @@ class Unanswered:
     status: int
     elsewhere: Elsewhere = Elsewhere.NO
     moved: Moved | None = None
+    reasons: tuple[Reason, ...] = ()       # as the response gave them
+    contacts: tuple[Uri, ...] = ()         # where a trunk sends the call instead, the most wanted first
+    rang: bool = False
+
+    @property
+    def by(self) -> EndedBy:
+        """Whose word it was: the other side's, or only ours."""
+        return EndedBy.CALLEE if self.reason in (EndReason.REJECTED, EndReason.NO_COMMON_CODEC) else EndedBy.SWITCH
 
 
 RingResult = AnsweredBy | Unanswered
@@ -70,23 +80,28 @@ _BY_STATUS = {
     408: (Disposition.UNREACHABLE, EndReason.NO_RESPONSE),
     480: (Disposition.NO_ANSWER, EndReason.REJECTED),
     486: (Disposition.BUSY, EndReason.REJECTED),
+    488: (Disposition.FAILED, EndReason.NO_COMMON_CODEC),
     600: (Disposition.BUSY, EndReason.REJECTED),
     603: (Disposition.DECLINED, EndReason.REJECTED),
+    606: (Disposition.FAILED, EndReason.NO_COMMON_CODEC),
 }
 
 
-def unanswered(status: int) -> Unanswered:
+def unanswered(status: int, reasons: tuple[Reason, ...] = ()) -> Unanswered:
     """What a final response other than 2xx means."""
     told = _for_the_caller(status)
     disposition, reason = _BY_STATUS.get(told, (Disposition.FAILED, EndReason.REJECTED))
-    return Unanswered(disposition, reason, told, _elsewhere(status))
+    if 300 <= status < 400:                # it was sent on, to where nobody can be asked
+        reason = EndReason.NOTHING_TO_RING
+    return Unanswered(disposition, reason, told, _elsewhere(status), reasons=reasons)
 
 
 def _elsewhere(status: int) -> Elsewhere:
-    """503 speaks for one server. Other faults, and credentials that are not taken, speak for the trunk."""
+    """503 speaks for one server. Other faults, credentials that are not taken, and redirections that lead nowhere speak
+    for the trunk."""
     if status == 503:
         return Elsewhere.TARGET
-    return Elsewhere.TRUNK if status in (401, 407, 408) or 500 <= status < 600 else Elsewhere.NO
+    return Elsewhere.TRUNK if status in (401, 407, 408) or status // 100 in (3, 5) else Elsewhere.NO
 
 
 def no_response() -> Unanswered:
@@ -102,7 +117,7 @@ def not_carried(cause: EndCause) -> Unanswered:
         case EndCause.TRANSPORT_FAILED:
             return Unanswered(Disposition.FAILED, EndReason.TRANSPORT_FAILED, 500, Elsewhere.TARGET)
         case _:
-            return unanswered(500)
+            return Unanswered(Disposition.FAILED, _REASONS[cause], 500, Elsewhere.TRUNK)
 
 
 def no_way(reason: EndReason) -> Unanswered:
@@ -135,9 +150,12 @@ def _rank(result: Unanswered) -> tuple[int, int]:
 
 
 def _for_the_caller(status: int) -> int:
-    """RFC 3261 §16.7: a 503 stays here; challenges and redirections were for us, not for the caller."""
+    """RFC 3261 §16.7: a 503 stays here; challenges and redirections were for us, not for the caller, whose kind of body
+    we did understand (415)."""
     if status in (401, 407, 503):
         return 500
+    if status == 415:
+        return 488
     return NO_ANSWER if 300 <= status < 400 else status
 
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from b2bua.calls.board import Board, Line
 from b2bua.cdr import EndReason
 from b2bua.directory import Client, Directory, Extension
 from b2bua.routing.dialplan import NoRoute
-from b2bua.sip.fields import Reason
+from b2bua.sip.reasons import COMPLETED_ELSEWHERE
 from b2bua.ua.leg import IncomingLeg, Wish
-
-# To phones that stop ringing as somebody else has the call: no missed call of theirs (RFC 3326 §3.1).
-COMPLETED_ELSEWHERE: Final = (("Reason", str(Reason("SIP", 200, "Call completed elsewhere"))),)
 
 
 @dataclass(frozen=True, slots=True)

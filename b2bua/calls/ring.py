@@ -27,7 +27,8 @@ from b2bua.calls.outcomes import (
     not_carried,
     unanswered,
 )
-from b2bua.calls.pickup import COMPLETED_ELSEWHERE, PicksUp
+from b2bua.calls.pickup import PicksUp
+from b2bua.calls.redirection import MAX_REDIRECTIONS, contacts_of, first_place, place_of
 from b2bua.calls.tolls import is_emergency
 from b2bua.cdr import Direction, EndReason
 from b2bua.directory import Cause, Extension
@@ -37,7 +38,8 @@ from b2bua.sip.effects import Answered, Effect, Ended, Flow, Provisional, Reject
 from b2bua.sip.grammar import ParseError
 from b2bua.sip.message import Response
 from b2bua.sip.offer_answer import sdp_of
-from b2bua.ua.leg import IncomingLeg, Leg, OutgoingLeg, Wish
+from b2bua.sip.reasons import COMPLETED_ELSEWHERE, in_words, reasons_of
+from b2bua.ua.leg import HeaderFields, IncomingLeg, Leg, OutgoingLeg, Wish
 
 if TYPE_CHECKING:
     from b2bua.calls.switchboard import Switchboard
@@ -71,6 +73,10 @@ class Waiting(Protocol):
 
     def hear(self, leg: Leg, event: Effect | Wish) -> None:
         """What happens on the other legs of the call."""
+        ...
+
+    def goodbye(self) -> HeaderFields:
+        """Why whoever waits has left, as far as that was said: for who still rings then (RFC 3326)."""
         ...
 
 
@@ -110,6 +116,9 @@ class Caller:
         if leg is self.leg:
             leg.put_off(event)
 
+    def goodbye(self) -> HeaderFields:
+        return self.leg.end.headers if self.leg.end is not None else ()
+
 
 async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Waiting) -> RingResult | Announced:
     """Each step in turn; the best failure of the last destination when nobody answered."""
@@ -132,10 +141,8 @@ async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Wa
             case DialTrunk():
                 last = index in plan.ends or step is plan.steps[-1]
                 way = step.after(came_by) if came_by is not None else step
-                refused = pbx.may_go_outside(call, way) if way.outside not in passed else None
-                if refused is None:
-                    passed.add(way.outside)
-                result = refused or await _through(pbx, way, invitation, waiting, last=last)
+                refused = _may_not_go(pbx, call, way, passed)
+                result = refused or await _through(pbx, way, invitation, waiting, passed, last=last)
         if isinstance(result, AnsweredBy):
             return replace(result, way=step) if isinstance(step, DialTrunk) else result
         if result.moved is not None and (moved := _moved(pbx, call, result.moved)) is not None:
@@ -159,6 +166,14 @@ async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Wa
     return best_of(failures)
 
 
+def _may_not_go(pbx: Switchboard, call: CallInProgress, way: DialTrunk, passed: set[str]) -> Unanswered | None:
+    """What the limits say to it, once for each number."""
+    refused = pbx.may_go_outside(call, way) if way.outside not in passed else None
+    if refused is None:
+        passed.add(way.outside)
+    return refused
+
+
 def _moved(pbx: Switchboard, call: CallInProgress, moved: Moved) -> Plan | None:
     """Where a phone sends the call, if it may."""
     if call.moves == MAX_MOVES:
@@ -175,7 +190,7 @@ def _moved(pbx: Switchboard, call: CallInProgress, moved: Moved) -> Plan | None:
 
 
 async def _through(
-    pbx: Switchboard, step: DialTrunk, invitation: Invitation, waiting: Waiting, *, last: bool
+    pbx: Switchboard, step: DialTrunk, invitation: Invitation, waiting: Waiting, passed: set[str], *, last: bool
 ) -> RingResult:
     """Out by one trunk, while it has a line free; one that was taken for nothing is given back."""
     call, capacity = invitation.call, pbx.capacity
@@ -185,14 +200,14 @@ async def _through(
     if full is not None:
         call.note(pbx.tolls.full(full))
         return no_way(EndReason.LIMIT_REACHED)
-    result = await _by_its_servers(pbx, step, invitation, waiting, last=last)
+    result = await _by_its_servers(pbx, step, invitation, waiting, passed, last=last)
     if goes_on and not isinstance(result, AnsweredBy):
         capacity.leave_second_line(call.id)
     return result
 
 
 async def _by_its_servers(
-    pbx: Switchboard, step: DialTrunk, invitation: Invitation, waiting: Waiting, *, last: bool
+    pbx: Switchboard, step: DialTrunk, invitation: Invitation, waiting: Waiting, passed: set[str], *, last: bool
 ) -> RingResult:
     """The trunk's servers in turn, while they give no answer or a 503 (RFC 3263 §4.3)."""
     call = invitation.call
@@ -205,6 +220,8 @@ async def _by_its_servers(
         patience = None if last and flow is ways[-1] else SIGN_OF_LIFE
         round_ = _Round(pbx, invitation, waiting, step.seconds, patience)
         result = await round_.run(pbx.dialler.trunk(step, flow, invitation))
+        if isinstance(result, Unanswered) and result.contacts:
+            return await _redirected(pbx, step, flow, invitation, waiting, result, passed, last=last)
         if isinstance(result, AnsweredBy) or result.elsewhere is not Elsewhere.TARGET:
             return result
         pbx.dialler.failed(step.trunk, flow)
@@ -212,6 +229,49 @@ async def _by_its_servers(
             call.note(f"{step.trunk.name} has another server than {flow.remote.host}")
     pbx.dialler.doubt(step.trunk)
     return result
+
+
+async def _redirected(
+    pbx: Switchboard, step: DialTrunk, flow: Flow, invitation: Invitation, waiting: Waiting, first: Unanswered,
+    passed: set[str], *, last: bool,
+) -> RingResult:
+    """Where the trunk sends the call instead, place by place (RFC 3261 §8.1.3.4). A place that refuses is followed by
+    the next, but not one that has rung, nor one that speaks for all (6xx)."""
+    call, trunk = invitation.call, step.trunk
+    servers = {way.remote.host for way in pbx.dialler.ways_out(trunk)}
+    contacts, failures, seen, tried = [*first.contacts], list[Unanswered](), {first_place(step).key}, 0
+    while contacts:
+        place = place_of(contacts.pop(0), step, flow, servers)
+        way = pbx.dialler.way_to(trunk, place, flow) if place is not None else None
+        if place is None or way is None:
+            call.note(f"{trunk.name} sends the call on to where no call can be made")
+            continue
+        call.note(f"{trunk.name} sends the call on to {place}")
+        if place.key in seen:
+            call.note("it has been there already")
+            continue
+        if tried == MAX_REDIRECTIONS:
+            call.note(f"it has been sent on {MAX_REDIRECTIONS} times already")
+            break
+        seen.add(place.key)
+        refused = None if is_emergency(step) else _may_not_go(pbx, call, place.way, passed)
+        if refused is not None:
+            failures.append(refused)
+            continue
+        tried += 1
+        patience = None if last and not contacts else SIGN_OF_LIFE
+        round_ = _Round(pbx, invitation, waiting, step.seconds, patience)
+        result = await round_.run(pbx.dialler.trunk(step, way, invitation, place.uri))
+        if isinstance(result, AnsweredBy):
+            return result
+        if result.contacts:
+            contacts[:0] = result.contacts
+            continue
+        failures.append(result)
+        if result.rang or result.status >= 600 or result.reason is EndReason.NOBODY_ANSWERED:
+            break
+    best = best_of(failures) if failures else first
+    return best if best.elsewhere is Elsewhere.NO else replace(best, elsewhere=Elsewhere.TRUNK)
 
 
 class _Round:
@@ -249,7 +309,7 @@ class _Round:
             winner = result.leg if isinstance(result, AnsweredBy) else None
             return result
         finally:
-            why = COMPLETED_ELSEWHERE if winner is not None else ()
+            why = COMPLETED_ELSEWHERE if winner is not None else self._waiting.goodbye()
             for leg in self._branches:
                 if leg is not winner:
                     leg.hang_up(why)
@@ -321,7 +381,7 @@ class _Round:
         best = best_of(self._failures)
         best = replace(best, moved=next((one.moved for one in self._failures if one.moved is not None), None))
         # It has reached the callee: through another trunk their phone would only ring a second time.
-        return replace(best, elsewhere=Elsewhere.NO) if self._rang else best
+        return replace(best, elsewhere=Elsewhere.NO, rang=True) if self._rang else best
 
     def _progress(self, branch: Branch, status: int, sdp: bytes) -> None:
         if sdp and self._alone:
@@ -343,9 +403,12 @@ class _Round:
     def _rejected(self, branch: Branch, response: Response) -> None:
         status = response.status
         self._open.discard(branch.leg)
-        moved = _moved_to(branch.extension, response) if branch.extension is not None else None
-        self._failures.append(replace(unanswered(status), moved=moved))
-        self._call.note(f"{branch.leg.name} answered {status}")
+        phone = branch.extension
+        moved = _moved_to(phone, response) if phone is not None else None
+        contacts = contacts_of(response) if phone is None else ()
+        reasons = reasons_of(response)
+        self._failures.append(replace(unanswered(status, reasons), moved=moved, contacts=contacts))
+        self._call.note(f"{branch.leg.name} answered {status}" + (f": {in_words(reasons)}" if reasons else ""))
         if status >= 600:
             # Deviation from RFC 3261 §16.7: our branches are several people. A 6xx speaks for one of them:
             # their other phones stop ringing, a colleague's goes on.

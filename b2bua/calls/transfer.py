@@ -23,6 +23,7 @@ from b2bua.routing.dialplan import RING_SECONDS, NoRoute, Plan, RingExtensions
 from b2bua.sip.fields import Replaces
 from b2bua.sip.grammar import ParseError
 from b2bua.sip.message import Request
+from b2bua.sip.reasons import q850
 from b2bua.ua.leg import Inbox, IncomingLeg, Leg, LegEnded, while_up
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ async def converse(pbx: Switchboard, talk: Talk) -> None:
         by_whom, reason = ended_by(ended.end, who)
         if ended.end.reason and talk.call.end is None:
             talk.call.note(f"{by_whom.value} said: {ended.end.reason}")
-        talk.call.over(Disposition.ANSWERED, CallEnd(by_whom, reason, 200))
+        talk.call.over(Disposition.ANSWERED, CallEnd(by_whom, reason, 200, q850(ended.end.reasons)))
+        talk.hang_up(ended.end.headers)
     finally:
         talk.media.listen(None)
         talk.hang_up()

@@ -30,6 +30,7 @@ from b2bua.sdp.session import (
 PLAIN = "RTP/AVP"
 FAX = "UDPTL"                                                   # T.38, Annex D; either case is in use
 DIGITS_TAKEN = "0-15"                                           # RFC 4733 §2.4.1: the keys of a telephone
+PLAIN_VOICE = frozenset({"PCMA/8000", "PCMU/8000", "TELEPHONE-EVENT/8000"})     # what everybody has
 # Attributes that tell the other side where or how to reach the sender without us.
 STRIPPED = frozenset({
     "alt", "candidate", "connection", "crypto", "end-of-candidates", "fingerprint", "group", "ice-lite", "ice-mismatch",
@@ -203,6 +204,55 @@ def _events_lines(events: Mapping[int, str]) -> list[str]:
             for line in (f"a=rtpmap:{number} {codec}", f"a=fmtp:{number} {DIGITS_TAKEN}")]
 
 
+def less(offer: bytes, refusal: bytes) -> tuple[bytes, frozenset[str]] | None:
+    """What to offer who has refused `offer`, and the encodings that are left in it; None: nothing else can be offered.
+
+    By the description of what they can do, where the refusal has one (RFC 3261 §21.4.26), else plain G.711.
+    """
+    try:
+        codecs = _capabilities(parse(refusal))
+    except SdpError:
+        codecs = frozenset()
+    codecs = codecs or PLAIN_VOICE
+    try:
+        body = narrowed(offer, codecs)
+    except (SdpError, NotAcceptable):
+        return None
+    return None if body == offer else (body, codecs)
+
+
+def _capabilities(description: SessionDescription) -> frozenset[str]:
+    """Of plain audio. Port 0 is usual there (RFC 3264 §9)."""
+    audio = (media for media in description.media if media.kind == "audio" and media.protocol == PLAIN)
+    return frozenset(codec.upper() for media in audio for codec in media.codecs().values())
+
+
+def narrowed(offer: bytes, codecs: frozenset[str]) -> bytes:
+    """The offer with no other encodings than these, and no streams besides; `offer` itself, when it has no others.
+
+    Its version stays (RFC 3264 §8): the offer that was refused has become no part of any session. Raises NotAcceptable
+    when nothing to talk by is left, SdpError.
+    """
+    description = parse(offer)
+    carried = carried_audio(description)
+    left = {number: codec for number, codec in carried.codecs().items() if codec.upper() in codecs}
+    _require_voice(left.values())
+    others = any(media.port for media in description.media if media is not carried)
+    if len(left) == len(carried.formats) and not others:
+        return offer
+    kept = tuple(text for text in carried.formats if int(text) in left)
+    lines = tuple(line for line in carried.lines if not _is_of_another(line, kept))
+    head = f"audio {carried.port} {carried.protocol} {' '.join(kept)}"
+    only = replace(carried, head=head, formats=kept, lines=lines)
+    return bytes(replace(description, media=tuple(
+        only if media is carried else media.rejected() for media in description.media)))
+
+
+def encodings(description: bytes) -> list[str]:
+    """What it would send and receive, by the names of the encodings. Raises NotAcceptable, SdpError."""
+    return [codec.partition("/")[0] for codec in carried_audio(parse(description)).codecs().values()]
+
+
 def speaks(one: bytes, other: bytes) -> bool:
     """Whether `one` has agreed to the voice codec that `other` prefers, and so will send first (RFC 3264 §6.1)."""
     codecs = [media.codecs().values() for media in (carried_audio(parse(one)), carried_audio(parse(other)))]
@@ -288,8 +338,7 @@ def _lines(
     for line in media.lines:
         if line[0] == "c" or line in DIRECTION_LINES or _is_stripped(line):
             continue
-        of_format = line.startswith(("a=rtpmap:", "a=fmtp:", "a=rtcp-fb:"))
-        if of_format and (_format_of(line) not in (*formats, "*") or _format_of(line) in known):
+        if _is_of_another(line, formats) or (_is_of_a_format(line) and _format_of(line) in known):
             continue
         lines.append(face.rtcp() if line.startswith("a=rtcp:") else line)
     return [*lines, *added, f"a={direction.value}"]
@@ -297,6 +346,15 @@ def _lines(
 
 def _is_stripped(line: str) -> bool:
     return line[0] == "a" and line[2:].partition(":")[0] in STRIPPED
+
+
+def _is_of_another(line: str, formats: tuple[str, ...]) -> bool:
+    """Whether it describes a format that is none of these."""
+    return _is_of_a_format(line) and _format_of(line) not in (*formats, "*")
+
+
+def _is_of_a_format(line: str) -> bool:
+    return line.startswith(("a=rtpmap:", "a=fmtp:", "a=rtcp-fb:"))
 
 
 def _format_of(line: str) -> str:

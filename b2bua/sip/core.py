@@ -25,7 +25,7 @@ from b2bua.sip.grammar import ParseError, ProtocolMisuse
 from b2bua.sip.headers import Headers
 from b2bua.sip.invite_session import InviteSession
 from b2bua.sip.message import Request, Response
-from b2bua.sip.offer_answer import sdp_of
+from b2bua.sip.offer_answer import sdp_of, takes_sdp
 from b2bua.sip.return_path import stamp, way_back
 from b2bua.sip.server_transactions import ServerState
 from b2bua.sip.session_timer import SessionTimerPolicy
@@ -52,7 +52,6 @@ __all__ = ["CoreConfig", "InviteSession", "OutgoingInvite", "SessionTimerPolicy"
 RETRY_AFTER_OVERLOAD = "5"                                      # seconds
 _URI_SCHEMES = frozenset({"sip", "sips", "tel"})
 _SILENT = frozenset({ClientState.COMPLETED, ClientState.TERMINATED, ServerState.TERMINATED})
-_SESSION_DESCRIPTIONS = frozenset({"application/sdp", "application/*", "*/*"})
 _DIALOG_ONLY = frozenset({"BYE", "PRACK", "UPDATE"})            # methods that mean nothing outside of a dialog
 
 
@@ -171,12 +170,15 @@ class UserAgentCore:
         session.register()
         return session, setup.start(now)
 
-    def retry(self, session: InviteSession, headers: Fields, now: float) -> tuple[InviteSession, list[Effect]]:
-        """The same call again after a `Rejected`, with these headers added: all credentials so far among them."""
+    def retry(
+        self, session: InviteSession, headers: Fields, now: float, *, offer: bytes = b""
+    ) -> tuple[InviteSession, list[Effect]]:
+        """The same call again after a `Rejected`, with these headers added: all credentials so far among them. `offer`:
+        instead of the one that was refused."""
         if session.role is not Role.UAC:
             raise ProtocolMisuse("only a call of ours can be tried again")
         setup = session.setup
-        return session, setup.retry(now, tuple(headers)) if isinstance(setup, UacInvite) else []
+        return session, setup.retry(now, tuple(headers), offer) if isinstance(setup, UacInvite) else []
 
     def request(
         self,
@@ -387,7 +389,7 @@ class UserAgentCore:
             status, headers = 415, [("Accept-Encoding", "identity")]
         elif method == "INVITE" and request.body and not _is_session_description(request):
             status, headers = 415, [("Accept", "application/sdp")]
-        elif method == "INVITE" and not _takes_session_descriptions(request):
+        elif method == "INVITE" and not takes_sdp(request):
             status = 406
         elif method in _DIALOG_ONLY and request.to_tag is None:
             status = 481
@@ -438,12 +440,6 @@ def _part_if_over(transaction: ClientTransaction | ServerTransaction) -> None:
 
 def _is_plain(request: Request) -> bool:
     return (request.headers.get("Content-Encoding") or "identity").strip().lower() == "identity"
-
-
-def _takes_session_descriptions(invite: Request) -> bool:
-    """Whether the caller could read an answer (RFC 3261 §20.1). An empty Accept, which forbids all, counts as none."""
-    wanted = {value.partition(";")[0].strip().lower() for value in invite.headers.get_all("Accept")} - {""}
-    return not wanted or not wanted.isdisjoint(_SESSION_DESCRIPTIONS)
 
 
 def _is_session_description(request: Request) -> bool:

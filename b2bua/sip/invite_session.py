@@ -189,6 +189,7 @@ class InviteSession:
                 return setup.reject(status, None, headers, now)
             case State.SETUP | State.EARLY, UacInvite():
                 self.state = State.ENDING
+                self.farewell = tuple(headers)          # of the BYE, when a 200 crosses the CANCEL
                 return [*self._answer_owed(now), *setup.cancel(now, headers)]
             case State.ACCEPTED, UasInvite():
                 # No BYE before the ACK, or the callee's BYE could overtake its own 200 (RFC 3261 §15).

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 MAX_BODY_PARTS = 8
 
+_SESSION_DESCRIPTIONS = frozenset({"application/sdp", "application/*", "*/*"})
+
 
 class OfferAnswer:
     """One exchange at a time: an offer is answered or withdrawn before the next may be made.
@@ -51,6 +53,13 @@ def sdp_of(message: Message) -> bytes:
     if kind == "application/sdp" or (not kind and body.startswith(b"v=")):
         return body
     return _sdp_part(message) if kind.startswith("multipart/") else b""
+
+
+def takes_sdp(message: Message) -> bool:
+    """Whether the sender could read an answer, or another offer (RFC 3261 §20.1). An empty Accept, which forbids all,
+    counts as none. Raises ParseError."""
+    wanted = {value.partition(";")[0].strip().lower() for value in message.headers.get_all("Accept")} - {""}
+    return not wanted or not wanted.isdisjoint(_SESSION_DESCRIPTIONS)
 
 
 def _sdp_part(message: Message) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from b2bua.sip import session_timer
@@ -156,10 +156,12 @@ class UacInvite:
         self.transaction, effects = stack.send(invite, flow, self, now)
         return effects
 
-    def retry(self, now: float, credentials: Fields) -> list[Effect]:
+    def retry(self, now: float, credentials: Fields, offer: bytes = b"") -> list[Effect]:
         """The same call once more, after a Rejected (RFC 3261 §8.1.3.5); nothing when it was given up meanwhile."""
         if not self._may_retry:
             return []
+        if offer:
+            self.outgoing = replace(self.outgoing, body=offer)
         self._reopen()
         return self.start(now, credentials)
 

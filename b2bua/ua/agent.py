@@ -268,9 +268,9 @@ class UserAgent:
             return self.flow_to(Transport.TCP, flow.remote)
         return None
 
-    def retry(self, leg: OutgoingLeg, headers: HeaderFields) -> None:
-        """The same INVITE again with credentials (RFC 3261 §22.2): the leg and its session go on."""
-        session, effects = self.core.retry(leg.session, headers, self.now())
+    def retry(self, leg: OutgoingLeg, headers: HeaderFields, offer: bytes = b"") -> None:
+        """The same INVITE again with credentials (RFC 3261 §22.2) or another offer: the leg and its session go on."""
+        session, effects = self.core.retry(leg.session, headers, self.now(), offer=offer)
         self._legs[session] = leg
         self.perform(effects)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from b2bua.sdp.negotiation import NotAcceptable, encodings, less, narrowed
+from b2bua.sdp.session import SdpError
 from b2bua.sip.auth import DigestClient, Unanswerable
 from b2bua.sip.core import OutgoingInvite
 from b2bua.sip.effects import (
@@ -22,12 +25,18 @@ from b2bua.sip.effects import (
     Provisional,
     Rejected,
 )
+from b2bua.sip.fields import Reason
+from b2bua.sip.grammar import ParseError, bracketed
 from b2bua.sip.invite_session import InviteSession
 from b2bua.sip.message import Message, Request, Response
+from b2bua.sip.offer_answer import sdp_of, takes_sdp
+from b2bua.sip.reasons import fields, in_words, reasons_of, shown, stated
 
 if TYPE_CHECKING:
     from b2bua.ua.agent import UserAgent
 
+INCOMPATIBLE = (488, 606)
+OFFER_REFUSED = (415, *INCOMPATIBLE)       # final responses that are about an INVITE's session description
 MAX_WAITING_EVENTS = 64                    # of one call; what comes beyond is dropped and counted
 
 HeaderFields = Sequence[tuple[str, str]]
@@ -35,11 +44,28 @@ HeaderFields = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class LegEnd:
-    """How a leg ended; `reason` is the peer's own word for it (Reason, RFC 3326), or empty."""
+    """How a leg ended; `reason` is the peer's own word for it, or empty, and `reasons` what of it can be passed on
+    (Reason, RFC 3326)."""
 
     by: Party
     cause: EndCause
     reason: str = ""
+    reasons: tuple[Reason, ...] = ()
+
+    @staticmethod
+    def by_message(by: Party, cause: EndCause, message: Message | None) -> LegEnd:
+        if message is None:
+            return LegEnd(by, cause)
+        reasons = reasons_of(message)
+        said = in_words(reasons) or stated(message)
+        if not said and isinstance(message, Response):
+            said = shown(f"{message.status} {message.reason}")
+        return LegEnd(by, cause, said, reasons)
+
+    @property
+    def headers(self) -> HeaderFields:
+        """By which others are told why they are hung up."""
+        return fields(self.reasons)
 
 
 class LegEnded(Exception):
@@ -121,7 +147,7 @@ class Inbox:
 class Leg:
     """What both kinds of leg do once their session is up."""
 
-    __slots__ = ("__weakref__", "_scopes", "agent", "end", "inbox", "name", "session")
+    __slots__ = ("__weakref__", "_scopes", "agent", "codecs", "end", "inbox", "name", "session")
 
     def __init__(self, agent: UserAgent, session: InviteSession, inbox: Inbox, name: str = "") -> None:
         self.agent = agent
@@ -129,12 +155,13 @@ class Leg:
         self.inbox = inbox
         self.name = name                   # who is at the other end: an extension, a trunk
         self.end: LegEnd | None = None
+        self.codecs: frozenset[str] | None = None       # all that it may be offered; None: no offer of ours was refused
         self._scopes: list[while_up] = []
 
     def notify(self, event: Effect) -> None:
         """The agent delivers what the core reported of this leg's session."""
         if isinstance(event, Ended):
-            self._finish(LegEnd(event.by, event.cause, _reason_of(event.message)))
+            self._finish(LegEnd.by_message(event.by, event.cause, event.message))
         self.inbox.put(self, event)
 
     def hang_up(self, headers: HeaderFields = ()) -> None:
@@ -146,6 +173,9 @@ class Leg:
 
     def reoffer(self, sdp: bytes) -> None:
         """re-INVITE with this offer, or without one (b""): OfferAnswered or OfferRefused follows."""
+        if sdp and self.codecs is not None:
+            with suppress(SdpError, NotAcceptable):
+                sdp = narrowed(sdp, self.codecs)
         self.agent.perform(self.session.reoffer(sdp, self.agent.now()))
 
     def conclude(self, sdp: bytes) -> None:
@@ -156,7 +186,8 @@ class Leg:
         self.agent.perform(self.session.accept_offer(request, sdp, self.agent.now()))
 
     def refuse_offer(self, request: Request, status: int) -> None:
-        self.agent.perform(self.session.refuse_offer(request, status, self.agent.now()))
+        headers = self._warning_of(status)
+        self.agent.perform(self.session.refuse_offer(request, status, self.agent.now(), headers=headers))
 
     def ack(self, sdp: bytes) -> None:
         """The answer to an offer that came in a 2xx."""
@@ -188,6 +219,7 @@ class Leg:
     def move(self, inbox: Inbox) -> Leg:
         """The same dialog as a leg of another call. For the call that it leaves, it has ended."""
         moved = Leg(self.agent, self.session, inbox, self.name)
+        moved.codecs = self.codecs
         self.agent.move(moved)
         self.inbox.hand_over(self, moved)
         self.notify(Ended(self.session, Party.LOCAL, EndCause.BYE))
@@ -199,8 +231,14 @@ class Leg:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leaving the block hangs up."""
-        self.hang_up()
+        """Leaving the block hangs up, and says why when another leg's end is the cause."""
+        self.hang_up(error.end.headers if isinstance(error, LegEnded) else ())
+
+    def _warning_of(self, status: int) -> HeaderFields:
+        """RFC 3261 §20.43: 305, incompatible media format."""
+        if status not in INCOMPATIBLE:
+            return ()
+        return (("Warning", f'305 {bracketed(self.session.flow.local.host)} "Incompatible media format"'),)
 
     def _finish(self, end: LegEnd) -> None:
         if self.end is None:
@@ -259,17 +297,28 @@ class IncomingLeg(Leg):
     def reject(self, status: int, headers: HeaderFields = ()) -> None:
         """Refuse the call; one that was answered already is hung up."""
         if self._answered:
-            self.hang_up()
+            self.hang_up(headers)
         elif self.end is None:
             self.end = LegEnd(Party.LOCAL, EndCause.REJECTED)
             self.agent.let_go(self.session)
+            headers = (*headers, *self._warning_of(status))
             self.agent.perform(self.session.reject(status, self.agent.now(), headers=headers))
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leaving the block hangs up. A caller who still waits then is told of a shutdown (503) or a fault (500)."""
+        if error is None:
+            self.hang_up()
+        else:
+            status = 503 if isinstance(error, asyncio.CancelledError) else 500
+            self.reject(status, error.end.headers if isinstance(error, LegEnded) else ())
 
 
 class OutgoingLeg(Leg):
     """We are the UAC: we call somebody. A challenge is answered here, when we have credentials."""
 
-    __slots__ = ("credentials", "otherwise")
+    __slots__ = ("credentials", "otherwise", "tell")
 
     def __init__(
         self, agent: UserAgent, session: InviteSession, inbox: Inbox, name: str, credentials: DigestClient | None
@@ -277,6 +326,7 @@ class OutgoingLeg(Leg):
         super().__init__(agent, session, inbox, name)
         self.credentials = credentials
         self.otherwise: tuple[OutgoingInvite, Flow] | None = None
+        self.tell: Callable[[str], None] | None = None  # of a refused offer that is made once more
 
     def notify(self, event: Effect) -> None:
         if isinstance(event, Ended) and event.cause is EndCause.TRANSPORT_FAILED and self.otherwise is not None:
@@ -287,9 +337,9 @@ class OutgoingLeg(Leg):
         if not isinstance(event, Provisional):
             self.otherwise = None
         if isinstance(event, Rejected):
-            if self._answer_challenge(event.response):
+            if self._answer_challenge(event.response) or self._offer_less(event.response):
                 return
-            self.end = self.end or LegEnd(Party.REMOTE, EndCause.REJECTED, _reason_of(event.response))
+            self.end = self.end or LegEnd.by_message(Party.REMOTE, EndCause.REJECTED, event.response)
             self.agent.perform(self.session.hang_up(self.agent.now()))      # no retry comes: it can forget the INVITE
         super().notify(event)
 
@@ -305,6 +355,24 @@ class OutgoingLeg(Leg):
         if isinstance(headers, Unanswerable):
             return False
         self.agent.retry(self, headers)
+        return True
+
+    def _offer_less(self, response: Response) -> bool:
+        """Once more with the codecs that both have, if others were offered (RFC 3261 §21.4.13, §21.4.26, §21.6.4)."""
+        tell, self.tell = self.tell, None
+        if tell is None or self.end is not None or response.status not in OFFER_REFUSED:
+            return False
+        invite = self.session.invite
+        try:
+            offer = less(sdp_of(invite), sdp_of(response)) if takes_sdp(response) else None
+        except ParseError:
+            return False
+        if offer is None:
+            return False
+        body, self.codecs = offer
+        tell(f"{self.name} answered {response.status}: asked again with {shown(', '.join(encodings(body)))}")
+        signed = self.credentials.sign(invite.method, str(invite.uri), body) if self.credentials is not None else ()
+        self.agent.retry(self, signed, body)
         return True
 
 
@@ -373,12 +441,3 @@ async def _swallow_pending_cancellation() -> None:
         await asyncio.sleep(0)
     except asyncio.CancelledError:
         return
-
-
-def _reason_of(message: Message | None) -> str:
-    if message is None:
-        return ""
-    stated = message.headers.get("Reason")
-    if stated is not None:
-        return stated
-    return f"{message.status} {message.reason}" if isinstance(message, Response) else ""

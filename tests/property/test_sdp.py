@@ -7,7 +7,7 @@ from contextlib import suppress
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from b2bua.sdp.negotiation import Face, NotAcceptable, relay_answer, relay_offer
+from b2bua.sdp.negotiation import PLAIN_VOICE, Face, NotAcceptable, encodings, less, narrowed, relay_answer, relay_offer
 from b2bua.sdp.session import SdpError, SessionDescription, parse
 
 FACE = Face("198.51.100.1", 20000, 1)
@@ -58,3 +58,23 @@ def test_what_was_read_is_written_again_and_read_as_the_same(body: bytes) -> Non
     if description is not None:
         assert parse(bytes(description)) == description
         assert bytes(parse(bytes(description))) == bytes(description)
+
+
+@given(SOUP, st.one_of(SOUP, st.binary(max_size=100)))
+@settings(max_examples=300)
+def test_what_is_offered_again_is_less_and_nothing_else(offer: bytes, refusal: bytes) -> None:
+    found = less(offer, refusal)
+    if found is None:
+        return
+    body, codecs = found
+    before, after = parse(offer), parse(body)
+    assert [media.kind for media in after.media] == [media.kind for media in before.media]
+    assert sum(media.port > 0 for media in after.media) == 1
+    assert set(encodings(body)) <= set(encodings(offer))
+    assert after.lines == before.lines
+    assert {line for media in after.media for line in media.lines} <= {
+        line for media in before.media for line in media.lines}
+    assert narrowed(body, codecs) == body
+    assert relay_offer(after, FACE).stream.endpoint == relay_offer(before, FACE).stream.endpoint
+    assert less(body, refusal) is None
+    assert codecs == PLAIN_VOICE or read(refusal) is not None

@@ -264,10 +264,10 @@ async def test_trunk_failover(office: Office) -> None:
     first, among equals by a lottery with `weight`; a trunk with `prefixes` takes only numbers that begin so, and one
     with `max_calls` calls (both ways) is passed over. A server that gives no response, cannot be reached, or says 503
     is followed by the trunk's next one (RFC 3263 §4.3), at most 4; a trunk whose servers are exhausted, or that says
-    401, 407, 408 or 5xx, by the next trunk. Everything else (404, 480, 486, 6xx, …) is the last word, and so is any
-    failure after the other side has rung. While another way is left, 5 s without any response are enough; the last one
-    has the 32 s of timer B. A trunk that gave no answer comes after the others for 30 s. The call's explanation says
-    each step.
+    401, 407, 408, 5xx or a 3xx that leads nowhere, by the next trunk. Everything else (404, 480, 486, 6xx, …) is the
+    last word, and so is any failure after the other side has rung. While another way is left, 5 s without any response
+    are enough; the last one has the 32 s of timer B. A trunk that gave no answer comes after the others for 30 s. The
+    call's explanation says each step.
 
     A trunk that registers is reached by the Service-Route of its registrar, where it gives one (RFC 3608).
     """
@@ -290,6 +290,42 @@ async def test_trunk_failover(office: Office) -> None:
     assert "operator: no response within 5 s" in record.why
     for phone in (second, third):
         phone.close()
+
+
+@flow("A trunk sends a call on", names={SPARE.host: "server 2", OPERATOR.host: "server 1"})
+async def test_a_trunk_redirects(office: Office) -> None:
+    """The Contacts of its 3xx are tried in the order of q, five of them at the most, within the limits of outgoing
+    calls: as they stand where they lead to the operator's own host, domain or networks, else by the user part through
+    the same trunk, so that no credentials and no call leave it. A place that refuses is followed by the next one, but
+    not one that has rung, nor a 6xx. 305 and 380, circles, and what makes no sense are faults of the trunk: the next
+    trunk is tried, and at the end the caller gets 480.
+    """
+    office.trunk.does = Rejects(302, contact=f"<sip:{MOBILE}@10.0.1.2;user=phone>")
+    second = Phone("server-2", SERVER, does=Answers(after=1.0), seed=2).on(office.network, SPARE)
+    anna = await office.phone("101")
+    call = anna.call(MARIA)
+    await call.answered.wait()
+    assert str(second.calls[0].session.invite.uri) == f"sip:{MOBILE}@10.0.1.2;user=phone"
+    record = await ends(office, call)
+    assert f"operator sends the call on to sip:{MOBILE}@10.0.1.2" in record.why
+    second.close()
+
+
+@flow("A phone that takes fewer codecs")
+async def test_a_refused_offer(office: Office) -> None:
+    """A phone or trunk that refuses the offer of an INVITE (488, 606, 415) is asked once more in the same call, with
+    those codecs of the offer that the SDP in its refusal names, or with PCMA, PCMU and telephone-event where it has
+    none. When nothing would be left, or nothing would change, the caller gets 488 (606) with `Warning: 305`. A
+    re-INVITE that is refused is refused to who made it, and the two talk on as they were.
+    """
+    office.trunk.codecs = {9: "G722/8000", 8: "PCMA/8000"}
+    boris = await office.phone("102", Rejects(488))
+    call = office.trunk.call(DID, as_=IVAN)
+    await boris.was_called()
+    boris.does = Answers()
+    await call.answered.wait()
+    await asyncio.sleep(5)
+    assert "102 answered 488: asked again with PCMA, telephone-event" in (await ends(office, call)).why
 
 
 # -- while two talk

@@ -18,6 +18,7 @@ from tests.support.sipp import Sipp, bound, ended, run_pair, seen
 
 pytestmark = pytest.mark.skipif(not sipp.available, reason="SIPp is not installed (Debian: sip-tester)")
 
+MOVED_PORT = 5090                         # where the trunk sends a call on to
 TRUNK_PORT = 5080                         # of SIPp; what dials the trunk comes by answered_pings at 5060
 UNANSWERED_CHALLENGES = 500               # of one source, then silence: SOURCE_CHALLENGES of b2bua/sip/throttle.py
 
@@ -165,6 +166,28 @@ async def test_a_call_to_the_outside(ends: Ends, flow: str, expected: tuple[obje
     dialled = unique_number(flow)
     await ends.pair(ends.trunk(f"{flow}_uas"), ends.phone("102", f"{flow}_uac", called=dialled))
     assert outcome(ends.daemon.record(dialled=dialled)) == expected
+
+
+async def test_a_trunk_sends_a_call_on(ends: Ends) -> None:
+    dialled, moved = unique_number("redirected"), unique_number("moved")
+    await ends.pair_and(
+        replace(ends.trunk("outbound_answered_uas"), port=MOVED_PORT),
+        ends.trunk("outbound_redirected_uas", moved=moved, moved_port=str(MOVED_PORT)),
+        ends.phone("102", "outbound_answered_uac", called=dialled),
+    )
+    record = ends.daemon.record(dialled=dialled)
+    assert outcome(record) == ("outbound", "answered", "caller", 200, "102")
+    assert moved in str(record["why"])
+
+
+async def test_a_trunk_that_takes_less_is_asked_again(ends: Ends) -> None:
+    dialled = unique_number("refused offer")
+    await ends.pair(
+        ends.trunk("outbound_refused_offer_uas"), ends.phone("102", "outbound_answered_uac", called=dialled)
+    )
+    record = ends.daemon.record(dialled=dialled)
+    assert outcome(record) == ("outbound", "answered", "caller", 200, "102")
+    assert "asked again with PCMA, telephone-event" in str(record["why"])
 
 
 @pytest.mark.parametrize(("trunk", "extension", "dialled", "number", "name"), [

@@ -41,6 +41,7 @@ from b2bua.sip.invite_session import InviteSession
 from b2bua.sip.message import Request, Response
 from b2bua.sip.parser import parse
 from b2bua.sip.stack import contact_of
+from b2bua.sip.uas_invite import UasInvite
 from b2bua.sip.uri import Uri
 from tests.support.network import Network, Sink
 
@@ -64,6 +65,8 @@ class Rejects:
     status: int = 486
     after: float = 0.0
     contact: str = ""                     # of a redirection
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""                     # SDP: what it can do (RFC 3261 §21.4.26)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class PhoneCall:
     sdp: bytes = b""                      # the peer's last offer or answer
     status: int | None = None             # of the final response
     reason: str = ""
+    why: str = ""                         # the other end's Reason field (RFC 3326)
     rang_at: float | None = None
     answered_at: float | None = None
     ended_at: float | None = None
@@ -125,16 +129,30 @@ class PhoneCall:
             self.status = 200
             self.phone.do(self.session.accept(self.phone.now(), body=self.phone.answer_to(self.sdp)))
 
-    def reject(self, status: int, contact: str = "") -> None:
+    def reject(
+        self, status: int, contact: str = "", headers: Sequence[tuple[str, str]] = (), body: bytes = b""
+    ) -> None:
         if not self.over.is_set() and not self.answered.is_set():
             self.status = status
-            headers = (("Contact", contact),) if contact else ()
-            self.phone.do(self.session.reject(status, self.phone.now(), headers=headers))
+            headers = [*([("Contact", contact)] if contact else []), *headers]
+            if body:
+                self._refuse_with(status, headers, body)
+            else:
+                self.phone.do(self.session.reject(status, self.phone.now(), headers=headers))
             self.finish()
 
-    def hang_up(self) -> None:
+    def _refuse_with(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
+        """We never describe ourselves in a refusal; others do."""
+        setup, now = self.session.setup, self.phone.now()
+        assert isinstance(setup, UasInvite)
+        invite, tag = self.session.invite, self.session.id
+        response = invite.response(status, to_tag=tag, headers=headers, body=body, content_type="application/sdp")
+        self.phone.do(self.phone.core.respond(setup.transaction, response, now))
+        self.phone.do(self.session.wind_up(now))
+
+    def hang_up(self, *headers: tuple[str, str]) -> None:
         if not self.over.is_set():
-            self.phone.do(self.session.hang_up(self.phone.now()))
+            self.phone.do(self.session.hang_up(self.phone.now(), headers=headers))
             self.finish()
 
     def offer(self, direction: str) -> None:
@@ -195,6 +213,8 @@ class PhoneCall:
 
     def finish(self, ended: Ended | None = None) -> None:
         self.ended, self.ended_at = ended, self.phone.now()
+        if ended is not None and ended.message is not None:
+            self.why = ", ".join(ended.message.headers.get_all("Reason"))
         self.over.set()
 
     def hear(self, effect: Effect) -> None:
@@ -260,6 +280,7 @@ class PhoneCall:
             self.phone.do(effects)
             return
         self.status, self.reason = response.status, response.reason
+        self.why = ", ".join(response.headers.get_all("Reason"))
         self.session.hang_up(self.phone.now())      # no retry is coming
         self.finish()
 
@@ -488,8 +509,8 @@ class Phone:
         self._rung.set()
         self.track(call)
         match self.does:
-            case Rejects(status=status, after=after, contact=contact):
-                self._later(after, call.reject, status, contact)
+            case Rejects(after=after) as no:
+                self._later(after, call.reject, no.status, no.contact, no.headers, no.body)
             case Answers(after=after, hangs_up_after=talk, rings=rings):
                 if rings:
                     self._ring(call)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from b2bua.sdp.negotiation import Endpoint, Face, NotAcceptable, Relayed, relay_answer, relay_offer
+from b2bua.sdp.negotiation import Endpoint, Face, NotAcceptable, Relayed, less, narrowed, relay_answer, relay_offer
 from b2bua.sdp.session import Direction, SdpError, SessionDescription, parse
 
 SESSION = "v=0\r\no=phone 77 1 IN IP4 192.0.2.9\r\ns=call\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\n"
@@ -212,3 +212,41 @@ def test_an_answer_that_listens_only() -> None:
     relayed = answered(ANSWER + "a=recvonly\r\n")
     assert relayed.stream.on_hold
     assert text(relayed).endswith("a=recvonly\r\n")
+
+
+WIDE = (
+    "m=audio 4000 RTP/AVP 96 8 18 101 97\r\nc=IN IP4 192.0.2.8\r\na=rtpmap:96 opus/48000/2\r\n"
+    "a=fmtp:96 useinbandfec=1\r\na=fmtp:18 annexb=no\r\na=rtpmap:101 telephone-event/8000\r\n"
+    "a=rtpmap:97 telephone-event/48000\r\na=rtcp-fb:* nack\r\na=rtcp-fb:96 nack\r\na=ptime:20\r\na=sendonly\r\n"
+)
+VIDEO = "m=video 4002 RTP/AVP 98\r\na=rtpmap:98 H264/90000\r\n"
+
+
+def test_a_refused_offer_is_made_again_with_plain_voice() -> None:
+    found = less((SESSION + WIDE + VIDEO).encode(), b"")
+    assert found is not None
+    assert found[0].decode() == SESSION + (
+        "m=audio 4000 RTP/AVP 8 101\r\nc=IN IP4 192.0.2.8\r\na=rtpmap:101 telephone-event/8000\r\n"
+        "a=rtcp-fb:* nack\r\na=ptime:20\r\na=sendonly\r\nm=video 0 RTP/AVP 98\r\n")
+
+
+@pytest.mark.parametrize(("can", "formats"), [
+    ("m=audio 9 RTP/AVP 0 18", "18"),
+    ("m=audio 9 RTP/AVP 8 111\r\na=rtpmap:111 OPUS/48000/2", "96 8"),
+    ("m=audio 9 RTP/AVP 96 8 18 101 97\r\na=rtpmap:96 opus/48000/2\r\na=rtpmap:101 telephone-event/8000\r\n"
+     "a=rtpmap:97 telephone-event/48000", None),             # nothing would change
+    ("m=audio 9 RTP/AVP 9 101\r\na=rtpmap:101 telephone-event/8000", None),          # nobody can talk by events
+    ("m=audio 0 RTP/AVP 18 0", "18"),                        # as to OPTIONS (RFC 3264 §9)
+    ("m=audio 9 RTP/SAVP 18", "8 101"),                      # of use to nobody: as if it had said nothing
+    ("m=video 9 RTP/AVP 98", "8 101"),
+])
+def test_or_with_what_the_refusal_says_that_it_can(can: str, formats: str | None) -> None:
+    found = less((SESSION + WIDE).encode(), (SESSION + can + "\r\n").encode())
+    left = None if found is None else " ".join(parse(found[0]).media[0].formats)
+    assert left == formats
+
+
+def test_an_offer_that_has_nothing_else_stays_as_it_is() -> None:
+    offer = (SESSION + AUDIO).replace("\r\n", "\n").encode()
+    assert narrowed(offer, frozenset({"PCMA/8000", "PCMU/8000", "TELEPHONE-EVENT/8000"})) is offer
+    assert less(b"", b"") is None
