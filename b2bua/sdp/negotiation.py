@@ -215,7 +215,7 @@ def less(offer: bytes, refusal: bytes) -> tuple[bytes, frozenset[str]] | None:
         codecs = frozenset()
     codecs = codecs or PLAIN_VOICE
     try:
-        body = narrowed(offer, codecs)
+        body = narrowed(_alone(offer), codecs)
     except (SdpError, NotAcceptable):
         return None
     return None if body == offer else (body, codecs)
@@ -228,7 +228,7 @@ def _capabilities(description: SessionDescription) -> frozenset[str]:
 
 
 def narrowed(offer: bytes, codecs: frozenset[str]) -> bytes:
-    """The offer with no other encodings than these, and no streams besides; `offer` itself, when it has no others.
+    """The offer with no other encodings of voice than these; `offer` itself, when it has no others.
 
     Its version stays (RFC 3264 §8): the offer that was refused has become no part of any session. Raises NotAcceptable
     when nothing to talk by is left, SdpError.
@@ -237,15 +237,23 @@ def narrowed(offer: bytes, codecs: frozenset[str]) -> bytes:
     carried = carried_audio(description)
     left = {number: codec for number, codec in carried.codecs().items() if codec.upper() in codecs}
     _require_voice(left.values())
-    others = any(media.port for media in description.media if media is not carried)
-    if len(left) == len(carried.formats) and not others:
+    if len(left) == len(carried.formats):
         return offer
     kept = tuple(text for text in carried.formats if int(text) in left)
     lines = tuple(line for line in carried.lines if not _is_of_another(line, kept))
     head = f"audio {carried.port} {carried.protocol} {' '.join(kept)}"
     only = replace(carried, head=head, formats=kept, lines=lines)
+    return bytes(replace(description, media=tuple(only if media is carried else media for media in description.media)))
+
+
+def _alone(offer: bytes) -> bytes:
+    """The offer with no stream besides the voice; `offer` itself, when it has none."""
+    description = parse(offer)
+    carried = _carried(description)
+    if not any(media.port for media in description.media if media is not carried):
+        return offer
     return bytes(replace(description, media=tuple(
-        only if media is carried else media.rejected() for media in description.media)))
+        media if media is carried else media.rejected() for media in description.media)))
 
 
 def encodings(description: bytes) -> list[str]:

@@ -246,6 +246,12 @@ def test_or_with_what_the_refusal_says_that_it_can(can: str, formats: str | None
     assert left == formats
 
 
+def test_other_streams_of_a_later_offer_are_left_alone() -> None:
+    body = narrowed((SESSION + WIDE + VIDEO).encode(), frozenset({"G729/8000"})).decode()
+    assert "m=audio 4000 RTP/AVP 18\r\n" in body
+    assert body.endswith(VIDEO)
+
+
 def test_an_offer_that_has_nothing_else_stays_as_it_is() -> None:
     offer = (SESSION + AUDIO).replace("\r\n", "\n").encode()
     assert narrowed(offer, frozenset({"PCMA/8000", "PCMU/8000", "TELEPHONE-EVENT/8000"})) is offer
