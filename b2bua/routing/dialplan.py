@@ -328,7 +328,7 @@ class _Inside:
         """`before`: who rings first of all, and is not rung alone once more."""
         begin, told = self._there(self._first)
         if begin is None:
-            known = bool(self._members(self._first))
+            known = bool(self._members(self._first)) or _is_outside(self._first)
             if Cause.ALWAYS in self._ways(self._first) or _is_outside(self._first):
                 told = [f"{why} {self._first}", *told]
             else:
@@ -377,18 +377,24 @@ class _Inside:
         while onward is not None and onward not in been:
             if _is_announcement(onward):
                 return onward, told
-            if _is_outside(onward):
-                out = self._outside(onward)
-                return (None, [*told, out.why]) if isinstance(out, NoRoute) else (onward, told)
             ways, here = self._ways(onward), onward
-            rings, elsewhere = ({}, []) if Cause.ALWAYS in ways else self._ringable(here)
-            if rings:
+            found, why = self._found(here, ways)
+            if found:
                 return here, told
             been.append(here)
             onward = ways.get(Cause.ALWAYS) or ways.get(Cause.UNREGISTERED)
-            why = f"{here} forwards all calls" if Cause.ALWAYS in ways else f"no phone of {here} is registered"
-            told += [*elsewhere, f"{why}: on to {onward}" if onward is not None else why]
+            told.append(f"{why}: on to {onward}" if onward is not None else why)
         return None, told
+
+    def _found(self, here: str, ways: Mapping[Cause, str]) -> tuple[bool, str]:
+        """Whether a call for it rings there; else why not."""
+        if _is_outside(here):
+            out = self._outside(here)
+            return isinstance(out, Plan), out.why if isinstance(out, NoRoute) else ""
+        if Cause.ALWAYS in ways:
+            return False, f"{here} forwards all calls"
+        rings, told = self._ringable(here)
+        return bool(rings), "; ".join((*told, f"no phone of {here} is registered"))
 
     def _members(self, target: str) -> list[Extension]:
         group = self._directory.group.get((self._client, target))
@@ -441,7 +447,9 @@ class _Inside:
             ways = self._outside(target)
             always = _is_outside(self._first) or Cause.ALWAYS in self._ways(self._first)
             cause = Cause.ALWAYS if always else Cause.UNREGISTERED
-            return _diverted(ways.steps, self._number, cause) if isinstance(ways, Plan) else ()
+            steps = _diverted(ways.steps, self._number, cause) if isinstance(ways, Plan) else ()
+            goes_on = target == self._first and self._own_ways
+            return _for_seconds(steps, self._seconds) if goes_on and self._seconds is not None else steps
         here = (self._client, target)
         rings, told = self._ringable(target)
         if (in_turn := self._in_turn(target)) is not None:

@@ -47,7 +47,7 @@ def files(draw: st.DrawFn) -> str:
         strategy = draw(st.sampled_from(Strategy)).value
         text += f'[[client.group]]\nnumber = "{number}"\nmembers = [{members}]\nstrategy = "{strategy}"\n'
         text += lines(draw(SPARSE))
-    destination = draw(st.sampled_from((*EVERYONE, PLAYED)))
+    destination = draw(st.sampled_from((*EVERYONE, MOBILE, PLAYED)))
     text += f'[[client.number]]\nnumber = "+74951112233"\ndestination = "{destination}"\n'
     text += lines(draw(WAYS)) if destination != PLAYED else ""
     otherwise = draw(TARGETS)

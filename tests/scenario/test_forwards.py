@@ -104,3 +104,34 @@ async def test_a_member_whose_calls_go_outside_is_left_out(office: Office) -> No
     await office.record()
     assert (len(boris.calls), len(vera.calls), office.trunk.calls) == (0, 1, [])
     await office.all_quiet()
+
+
+async def test_a_number_leads_outside_and_comes_back_to_the_office_when_nobody_answers(office: Office) -> None:
+    number = replace(office.books.directory.numbers[0], destination=MOBILE, on_no_answer="102", on_busy="103")
+    office.change(numbers=(number,))
+    await office.pbx.settings_changed()
+    office.trunk.does = Rings()
+    boris = await office.phone("102", Answers(after=1.0))
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.answered.wait()
+    (onward,) = office.trunk.calls[1:]
+    assert onward.ladder() == ["INVITE", "100", "180", "CANCEL", "200", "487", "ACK"]
+    call.hang_up()
+    record = await office.record()
+    assert (len(boris.calls), record.extension, record.dialled) == (1, "102", DID)
+    assert f"{MOBILE} was not answered: on to 102" in record.why
+    await office.all_quiet()
+
+
+async def test_a_number_leads_outside_and_is_busy_there(office: Office) -> None:
+    number = replace(office.books.directory.numbers[0], destination=MOBILE, on_no_answer="102", on_busy="103")
+    office.change(numbers=(number,))
+    await office.pbx.settings_changed()
+    office.trunk.does = Rejects(486)
+    boris, vera = await office.phone("102"), await office.phone("103", Answers(after=1.0))
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.answered.wait()
+    call.hang_up()
+    record = await office.record()
+    assert (boris.calls, len(vera.calls), record.extension) == ([], 1, "103")
+    await office.all_quiet()

@@ -366,6 +366,26 @@ def test_who_forwards_all_calls_and_where_nobody_is_says_so() -> None:
                               "no phone of 101 is registered")
 
 
+@pytest.mark.parametrize(("ways", "seconds"), [({}, 120), ({"on_no_answer": "600", "on_unregistered": "103"}, 20)])
+def test_a_number_may_lead_outside_at_once(ways: dict[str, str], seconds: float) -> None:
+    number = replace(NUMBER, destination=MOBILE, **ways)  # type: ignore[arg-type]
+    plan = plan_inbound(OFFICE, ACME, number, None, everybody, CHOICE, NOON)
+    assert isinstance(plan, Plan)
+    (way, *_) = plan.steps
+    assert isinstance(way, DialTrunk)
+    assert (way.number, way.seconds, way.diverted) == (MOBILE, seconds, Diverted(DID, Cause.ALWAYS))
+    assert plan.notes == (f"{DID} goes to {MOBILE}",)
+    assert told(plan, NO_ANSWER) == ([MOBILE, "102,103"] if ways else [MOBILE])
+    no_trunk = replace(OFFICE, trunks=())
+    nowhere = plan_inbound(no_trunk, ACME, number, None, everybody, CHOICE, NOON)
+    why = f"{MOBILE} is an outside number, and the client has no trunk"
+    if ways:
+        assert isinstance(nowhere, Plan)
+        assert nowhere.steps[0].why == f"{DID} goes to {MOBILE}; {why}: on to 103"
+    else:
+        assert nowhere == NoRoute(480, EndReason.NOTHING_TO_RING, f"{DID} goes to {MOBILE}; {why}")
+
+
 def test_outside_of_its_hours_a_number_leads_elsewhere_and_the_responsible_person_is_left_alone() -> None:
     hours = Hours("Europe/Moscow", ("mon-fri 09:00-18:00",), "103")
     number = replace(NUMBER, hours=hours, on_busy="600")
