@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
-from b2bua.cdr import Direction, Disposition
+from b2bua.calls.diversion import MAX_TIMES
+from b2bua.cdr import Direction, Disposition, EndReason
 from b2bua.directory import Strategy
 from tests.support.office import DID, Office, open_office
 from tests.support.phone import Answers, Rejects, Rings
@@ -134,4 +136,73 @@ async def test_a_number_leads_outside_and_is_busy_there(office: Office) -> None:
     call.hang_up()
     record = await office.record()
     assert (boris.calls, len(vera.calls), record.extension) == ([], 1, "103")
+    await office.all_quiet()
+
+
+# -- what other exchanges say of it
+
+
+async def test_a_call_that_was_sent_on_too_often_goes_no_further(office: Office) -> None:
+    boris = await office.phone("102")
+    entries = [("Diversion", ", ".join(f"<sip:+7495000000{n}@op>" for n in range(MAX_TIMES)))]
+    call = office.trunk.call(DID, as_=IVAN, headers=entries)
+    await call.over.wait()
+    record = await office.record()
+    assert (call.status, boris.calls, record.disposition, record.reason) == (
+        480, [], Disposition.REFUSED, EndReason.NOT_ALLOWED)
+    assert f"it was sent on {MAX_TIMES} times before it came here, and goes no further" in record.why
+    await office.all_quiet()
+
+
+@pytest.mark.parametrize("header", [
+    ("Diversion", f"<tel:{MOBILE}>;reason=unconditional"),
+    ("Diversion", "<sip:89160000001@op>;reason=no-answer;counter=2"),
+    ("History-Info", f"<sip:9160000001@op>;index=1, <sip:{DID}@op;cause=408>;index=1.1;mp=1"),
+])
+async def test_a_call_is_not_sent_back_to_where_it_came_from(office: Office, header: tuple[str, str]) -> None:
+    await forwards(office, "102", on_busy=MOBILE)
+    boris = await office.phone("102", Rejects(486))
+    call = office.trunk.call(DID, as_=IVAN, headers=[header])
+    await call.over.wait()
+    record = await office.record()
+    assert (call.status, len(boris.calls), len(office.trunk.calls)) == (480, 1, 1)
+    assert f"{MOBILE} has sent the call here: back there it would go in a circle" in record.why
+    await office.all_quiet()
+
+
+async def test_a_phones_302_sends_no_call_back_either_but_a_person_may(office: Office) -> None:
+    await forwards(office, "101")
+    await office.phone("102", Rejects(302, contact=f"<sip:{MOBILE}@10.0.0.1>"))
+    header = ("Diversion", f"<sip:{MOBILE}@op>")
+    call = office.trunk.call(DID, as_=IVAN, headers=[header])
+    await call.over.wait()
+    await office.record()
+    assert (call.status, len(office.trunk.calls)) == (480, 1)
+    office.change(numbers=(replace(office.books.directory.numbers[0], destination="103"),))
+    await office.pbx.settings_changed()
+    vera = await office.phone("103", Answers(after=1.0))
+    call = office.trunk.call(DID, as_=IVAN, headers=[header])
+    await call.answered.wait()
+    vera.calls[0].refer(f"<sip:{MOBILE}@10.0.0.1>")
+    await asyncio.sleep(1)
+    await office.trunk.calls[2].answered.wait()
+    assert office.trunk.calls[2].session.invite.uri.user == MOBILE
+    call.hang_up()
+    await office.record(2)
+    await office.all_quiet()
+
+
+async def test_how_often_a_call_was_sent_on_is_told_onward(office: Office) -> None:
+    await forwards(office, "102", forward_always=MOBILE)
+    office.change(trunks=(replace(office.books.directory.trunks[0], profile="account-ppi", user="account"),))
+    await office.pbx.settings_changed()
+    header = ("Diversion", "<sip:+74950000000@op>;counter=2, <sip:+74950000001@op>")
+    call = office.trunk.call(DID, as_=IVAN, headers=[header])
+    await call.answered.wait()
+    headers = office.trunk.calls[1].session.invite.headers
+    assert headers.get_all("Diversion") == [f"<sip:{DID}@10.0.1.1>;reason=unconditional;counter=3"]
+    assert headers.get_all("History-Info") == [
+        f"<sip:{DID}@10.0.1.1>;index=1", f"<sip:{MOBILE}@10.0.1.1;cause=302>;index=1.1;mp=1"]
+    call.hang_up()
+    await office.record()
     await office.all_quiet()
