@@ -43,7 +43,7 @@ class History:
     numbers: frozenset[str] = frozenset()
 
     @property
-    def too_long(self) -> str | None:
+    def too_often(self) -> str | None:
         """Why the call goes no further."""
         if self.times < MAX_TIMES:
             return None
@@ -53,7 +53,7 @@ class History:
 def history_of(invite: Request, country: str) -> History:
     """As far as it can be read; of Diversion and History-Info whichever tells more."""
     diversions, path = _entries(invite, "Diversion")[:MAX_READ], _path(invite)
-    times = max(len(diversions), *(_counter(one) for one in diversions), _moves(path), 0, 0)
+    times = max(len(diversions), _moves(path), *map(_counter, diversions))
     users = {user_of(one.uri) for one in (*diversions, *path[:-1])}
     return History(times, frozenset(numbers.international(user, country) for user in users if user))
 

@@ -327,9 +327,9 @@ class Switchboard:
         elif did is None:
             why = why_no_did(directory, trunk, spellings)
             self._start(call, caller, self._refused(caller, call, 404, EndReason.NOTHING_TO_RING, why))
-        elif (circle := call.history.too_long) is not None:
+        elif (too_often := call.history.too_often) is not None:
             # Not 482, which says that this very request was seen twice (RFC 3261 §8.2.2.2).
-            self._start(call, caller, self._refused(caller, call, 480, EndReason.NOT_ALLOWED, circle))
+            self._start(call, caller, self._refused(caller, call, 480, EndReason.NOT_ALLOWED, too_often))
         else:
             self._start(call, caller, inbound_call(caller, self, call, directory, did))
 

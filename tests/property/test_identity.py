@@ -42,7 +42,7 @@ def test_no_header_of_a_trunk_stops_its_call(fields: list[tuple[str, str]], trun
     history = history_of(invite, trunk.country)
     assert 0 <= history.times <= MAX_READ
     assert len(history.numbers) <= 2 * MAX_READ
-    assert (history.too_long is not None) == (history.times >= MAX_TIMES)
+    assert (history.too_often is not None) == (history.times >= MAX_TIMES)
     assert len(caller.notes) <= 1 + MAX_DIVERSIONS
     assert all(len(note) < 5 * MAX_TOLD and note.isprintable() for note in caller.notes)
 
