@@ -152,10 +152,12 @@ async def ring(pbx: Switchboard, plan: Plan, invitation: Invitation, waiting: Wa
             result = there
         failures.append(result)
         call.note(f"{result.disposition.value} ({result.status})")
+        at = index
         if isinstance(step, DialTrunk) and result.elsewhere is Elsewhere.NO:
-            break
-        if index in plan.ends:
-            onward = plan.onward(index, cause_of(failures))
+            at = plan.last_way(index)
+            next_ = at + 1
+        if at in plan.ends:
+            onward = plan.onward(at, cause_of(failures))
             if onward is not None:
                 call.note(onward.why)
             if onward is None or onward.to is None:

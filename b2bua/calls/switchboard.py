@@ -20,6 +20,7 @@ from b2bua.calls.call import CallInProgress
 from b2bua.calls.capacity import Capacity
 from b2bua.calls.connect import refuse, to_its_end
 from b2bua.calls.dial import StepDialler
+from b2bua.calls.diversion import history_of
 from b2bua.calls.door import Door
 from b2bua.calls.entry import Joins, Newcomer
 from b2bua.calls.errands import Errands
@@ -35,7 +36,7 @@ from b2bua.calls.standing import StandingCalls
 from b2bua.calls.tolls import Tolls, is_emergency
 from b2bua.calls.transfer import Named, may_replace
 from b2bua.calls.turns import GroupTurns
-from b2bua.cdr import CallId, CallRecord, ClientId, Direction, EndReason
+from b2bua.cdr import CallId, CallRecord, ClientId, Direction, Disposition, EndReason
 from b2bua.control import Explanation, LiveCall, RegisteredPhone, TrunkState, TurnedAway
 from b2bua.crm.lookup import Lookup
 from b2bua.crm.port import Contact, Crm, CrmError, CrmWrite, PopUp
@@ -179,6 +180,7 @@ class Switchboard:
         shown = did.number if did is not None else numbers.normalise(spellings[0], trunk.country)
         who = read_caller(invite, trunk)
         call = self._new_call(trunk.client, Direction.INBOUND, who.number, shown, trunk.name)
+        call.history = history_of(invite, trunk.country)
         for note in who.notes:
             call.note(note)
         caller = self._agent.accept(session, trunk.name)
@@ -188,6 +190,9 @@ class Switchboard:
         elif did is None:
             why = why_no_did(directory, trunk, spellings)
             self._start(call, caller, self._refused(caller, call, 404, EndReason.NOTHING_TO_RING, why))
+        elif (too_often := call.history.too_often) is not None:
+            # Not 482, which says that this very request was seen twice (RFC 3261 §8.2.2.2).
+            self._start(call, caller, self._refused(caller, call, 480, EndReason.NOT_ALLOWED, too_often))
         else:
             self._start(call, caller, inbound_call(caller, self, call, directory, did))
 
@@ -407,6 +412,9 @@ class Switchboard:
 
     def may_go_outside(self, call: CallInProgress, step: DialTrunk) -> Unanswered | None:
         """None: it may. Each way outside is asked for here, by whomever it is wanted."""
+        if step.outside in call.history.numbers and call.answered_at is None and not is_emergency(step):
+            call.note(f"{step.outside} has sent the call here: back there it would go in a circle")
+            return Unanswered(Disposition.REFUSED, EndReason.NOT_ALLOWED, 480)
         return self.tolls.ask(call, self.directory.client.get(step.trunk.client), step)
 
     @contextmanager

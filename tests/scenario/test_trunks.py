@@ -397,7 +397,7 @@ async def test_the_callers_number_is_read_where_the_profile_trusts(
     (("Diversion", '<sip:+74951110000@op>;reason=unconditional, "Sales" <tel:84951119999>;reason="user-busy"'),
      ["diverted by +74951110000 (unconditional)", "diverted by 84951119999 (user-busy)"]),
     (("Diversion", "<<nonsense"), []),
-    (("Diversion", ", ".join(f"<sip:{n}@op>" for n in range(9))), ["diverted by 0", "diverted by 1", "diverted by 2"]),
+    (("Diversion", ", ".join(f"<sip:{n}@op>" for n in range(4))), ["diverted by 0", "diverted by 1", "diverted by 2"]),
     (("History-Info", f"<sip:+74951110000@op;cause=302>;index=1, <sip:{DID}@op>;index=1.1;mp=1"),
      ["sent on from +74951110000"]),
 ])
