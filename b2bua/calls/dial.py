@@ -10,7 +10,7 @@ from b2bua.calls.diversion import diverted_headers
 from b2bua.calls.identity import ANONYMOUS, shown_to
 from b2bua.calls.invitation import Invitation, Shown
 from b2bua.calls.redirection import Place, first_place
-from b2bua.calls.ring import Branch
+from b2bua.calls.round import Branch
 from b2bua.cdr import ClientId
 from b2bua.directory import Extension, Trunk
 from b2bua.net.resolver import Resolver

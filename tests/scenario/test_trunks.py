@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from b2bua.calls.ring import SIGN_OF_LIFE
+from b2bua.calls.way_out import SIGN_OF_LIFE
 from b2bua.cdr import Disposition, EndedBy, EndReason
 from b2bua.directory import Trunk
 from b2bua.net.resolver import Srv
