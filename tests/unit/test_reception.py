@@ -8,7 +8,7 @@ from typing import cast
 
 from b2bua.net.transport import Standing
 from b2bua.sip.core import UserAgentCore
-from b2bua.ua.reception import HOSTS_KEPT, Reception
+from b2bua.ua.reception import SOURCES_KEPT, Reception
 from b2bua.ua.registrar import Registrar
 from b2bua.ua.trunk_table import TrunkTable
 
@@ -59,6 +59,6 @@ def test_who_is_in_a_call_is_looked_up_once_a_second_whatever_comes() -> None:
     for _ in range(1000):
         judge(("a", 1))
     assert house.asked == 1
-    house.time = HOSTS_KEPT
+    house.time = SOURCES_KEPT
     assert judge(("a", 1)) is Standing.KNOWN
     assert house.asked == 2
