@@ -29,6 +29,10 @@ OFFICE = """\
 id = "office"
 name = "Office"
 
+[[client.limit]]
+prefix = "+882"
+refused = true
+
 [[client.trunk]]
 name = "first"
 host = "{first}"
@@ -113,6 +117,22 @@ class Ends:
         number, phone = f"+79161112{digits:02}0", self.phone(f"1{digits:02}", called, **keys)
         await self.register(phone)
         await with_others(self, others, phone, self.caller(digits, caller, number, dialled or DID.format(digits)))
+        return self.daemon.record(caller=number)
+
+    async def taken(self, caller: str, called: Sipp, when: str, taker: Sipp) -> dict[str, object]:
+        """A call that is taken by its dialog (RFC 3891) when that phone has had such a message; the record of it."""
+        await self.register(called)
+        digits = int(called.keys["caller"][-2:])
+        number = f"+79161113{digits:02}0"
+        trunk = self.caller(digits, caller, number, DID.format(digits))
+        async with ended(await called.start()) as there:
+            await bound(called.host, called.port)
+            async with ended(await trunk.start(self.daemon.sip)) as calling:
+                await seen(called, when)
+                keys = {**taker.keys, "called": called.keys["caller"][-3:], "replaces": replaces(called)}
+                async with ended(await replace(taker, keys=keys).start(self.daemon.sip)) as taking:
+                    for end, process in ((taker, taking), (called, there), (trunk, calling)):
+                        await end.finish(process)
         return self.daemon.record(caller=number)
 
     def caller(self, digits: int, scenario: str, number: str, dialled: str) -> Sipp:
@@ -208,6 +228,12 @@ async def test_a_trunk_registers_with_digest_takes_a_longer_time_and_comes_again
     await asyncio.to_thread(ends.daemon.command, "apply", str(changed))
 
 
+async def test_where_the_office_may_not_call_no_trunk_is_asked(ends: Ends) -> None:
+    await ends.phone("101", "outbound_refused_uac", called="81088213300012").run(ends.daemon.sip)
+    record = ends.daemon.record(dialled="+88213300012")
+    assert (record["trunk"], record["disposition"], record["reason"]) == (None, "refused", "limit reached")
+
+
 # -- calls that come in, side by side
 
 async def test_the_moments_of_a_call_from_outside(ends: Ends) -> None:
@@ -225,14 +251,15 @@ async def test_the_moments_of_a_call_from_outside(ends: Ends) -> None:
 
 
 async def test_what_two_who_talk_do_at_the_same_moment(ends: Ends) -> None:
-    timers, asked, gone, glare, crossing = await asyncio.gather(
+    timers, asked, gone, glare, crossing, written = await asyncio.gather(
         ends.call_in(5, "inbound_timer_uas", "inbound_timer_uac"),
         ends.call_in(6, "inbound_offerless_reinvite_uas", "inbound_offerless_reinvite_uac"),
         ends.call_in(7, "inbound_gone_uas", "inbound_gone_uac"),
         ends.call_in(8, "inbound_glare_uas", "inbound_glare_uac"),
         ends.call_in(9, "inbound_crossing_uas", "inbound_crossing_uac"),
+        ends.call_in(12, "inbound_message_uas", "inbound_message_uac"),
     )
-    for record in (timers, asked, glare):
+    for record in (timers, asked, glare, written):
         assert (record["disposition"], record["ended_by"], record["reason"]) == ("answered", "caller", "hung up")
     assert (crossing["disposition"], crossing["ended_by"], crossing["reason"]) == ("answered", "callee", "hung up")
     assert (gone["disposition"], gone["ended_by"], gone["reason"]) == ("answered", "callee", "dialog gone")
@@ -253,19 +280,15 @@ async def test_who_rings_beside_others_and_who_does_not_ring_yet(ends: Ends) -> 
 
 
 async def test_another_phone_of_the_same_person_takes_the_call_over(ends: Ends) -> None:
-    number, desk = "+79161112990", ends.phone("102", "inbound_answered_uas")
-    trunk = ends.caller(2, "inbound_transfer_uac", number, DID.format(2))
-    await ends.register(desk)
-    async with ended(await desk.start()) as talking:
-        await bound(desk.host, desk.port)
-        async with ended(await trunk.start(ends.daemon.sip)) as calling:
-            await seen(desk, "ACK sip:")
-            mobile = ends.second_phone("102", "inbound_takeover_uac", called="102", replaces=replaces(desk))
-            async with ended(await mobile.start(ends.daemon.sip)) as taking:
-                for end, process in ((mobile, taking), (desk, talking), (trunk, calling)):
-                    await end.finish(process)
-    record = ends.daemon.record(caller=number)
+    desk, mobile = ends.phone("102", "inbound_answered_uas"), ends.second_phone("102", "inbound_takeover_uac")
+    record = await ends.taken("inbound_transfer_uac", desk, "ACK sip:", mobile)
     assert (record["extension"], record["disposition"], record["ended_by"]) == ("102", "answered", "callee")
+
+
+async def test_a_colleague_takes_a_call_that_rings(ends: Ends) -> None:
+    ringing, colleague = ends.phone("103", "inbound_pickup_uas"), ends.phone("104", "inbound_takeover_uac")
+    record = await ends.taken("inbound_callee_hangs_up_uac", ringing, "SIP/2.0 180", colleague)
+    assert (record["extension"], record["disposition"], record["rang"]) == ("104", "answered", '["103"]')
 
 
 def replaces(called: Sipp) -> str:
