@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,7 +65,7 @@ password = "{PASSWORD}"
 [[client.number]]
 number = "{DID.format(digits)}"
 destination = "1{digits:02}"
-""" for digits in range(1, 15)) + f"""
+""" for digits in range(1, 16)) + f"""
 [[client.group]]
 number = "600"
 members = ["111", "112"]
@@ -112,14 +113,14 @@ class Ends:
 
     async def call_in(
         self, digits: int, called: str, caller: str, *others: Sipp, dialled: str = "", **keys: str
-    ) -> dict[str, object]:
+    ) -> dict[str, Any]:
         """A call to the phone of these digits, which plays `called`; the record of it."""
         number, phone = f"+79161112{digits:02}0", self.phone(f"1{digits:02}", called, **keys)
         await self.register(phone)
         await with_others(self, others, phone, self.caller(digits, caller, number, dialled or DID.format(digits)))
         return self.daemon.record(caller=number)
 
-    async def taken(self, caller: str, called: Sipp, when: str, taker: Sipp) -> dict[str, object]:
+    async def taken(self, caller: str, called: Sipp, when: str, taker: Sipp) -> dict[str, Any]:
         """A call that is taken by its dialog (RFC 3891) when that phone has had such a message; the record of it."""
         await self.register(called)
         digits = int(called.keys["caller"][-2:])
@@ -277,6 +278,14 @@ async def test_who_rings_beside_others_and_who_does_not_ring_yet(ends: Ends) -> 
     assert [record["extension"] for record in (desk, group, early)] == ["110", "112", "113"]
     assert {record["disposition"] for record in (desk, group, early)} == {"answered"}
     assert (cancelled["disposition"], cancelled["ended_by"]) == ("abandoned", "caller")
+
+
+async def test_who_is_transferred_outside_is_introduced_by_an_offer(ends: Ends) -> None:
+    target = "+79165550101"
+    record = await ends.call_in(
+        15, "inbound_transfer_uas", "inbound_transfer_uac", ends.second("inbound_callee_hangs_up_uas"), target=target)
+    assert (record["extension"], record["disposition"], record["ended_by"]) == ("115", "answered", "callee")
+    assert target in record["why"]
 
 
 async def test_another_phone_of_the_same_person_takes_the_call_over(ends: Ends) -> None:
