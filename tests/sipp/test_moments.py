@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not sipp.available, reason="SIPp is not installe
 T1 = 0.05                                 # seconds: 64·T1 is 3.2
 BEHIND = 5080                             # of a trunk's SIPp, behind answered_pings at 5060
 PASSWORD = "correct-horse-battery"
-DID = "+749511122{0:02}"                   # rings extension 1{0:02}
+DID = "+749511122{0:02}"                  # rings extension 1{0:02}
 GROUP_DID = DID.format(60)                # rings 111 and 112
 
 OFFICE = """\

@@ -14,8 +14,6 @@ from b2bua.media.sounds import BUILT_IN
 
 SETTINGS = RelaySettings("10.0.0.1", "10.0.0.1")
 SOUND = 5.0                                # seconds that each sound takes
-
-
 SIDES = ("caller", "callee")
 
 
