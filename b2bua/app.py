@@ -197,7 +197,7 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
             limits=Limits(settings.sip.max_calls, UnknownCalls(settings.sip.unknown_calls)),
         )
         door.switchboard = switchboard
-        agent.serve(switchboard, sockets.speakers)
+        agent.serve(switchboard.door, sockets.speakers)
         registrar.restore(await saved_bindings(store), agent.now(), agent.flow_to)
 
         background = await parts.enter_async_context(_Background())
@@ -283,7 +283,7 @@ class _Door:
     switchboard: Switchboard | None = None
 
     def admit(self, request: Request, flow: Flow) -> Verdict:
-        return Admission.IGNORE if self.switchboard is None else self.switchboard.admit(request, flow)
+        return Admission.IGNORE if self.switchboard is None else self.switchboard.door.admit(request, flow)
 
 
 class _Background:

@@ -50,7 +50,6 @@ FilePath = Annotated[str, Field(max_length=1000, pattern=r"^(/[^\x00-\x1f\x7f]*)
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 Prefix = Annotated[str, Field(pattern=r"^\+?[0-9*#]{1,15}$")]
 _PLAYED = f"{ANNOUNCEMENT}{sounds.NAME.pattern}"
-Destination = Annotated[str, Field(pattern=rf"^([0-9*#]{{1,12}}|{_PLAYED})$")]
 Onward = Annotated[str, Field(pattern=rf"^([0-9*#]{{1,12}}|\+[0-9]{{5,15}}|{_PLAYED})$")]
 SoundName = Annotated[str, Field(pattern=rf"^({sounds.NAME.pattern})?$")]
 Reach = Annotated[str, Field(pattern=r"^(\+[0-9]{0,15}|[0-9*#]{1,12})$")]
@@ -220,7 +219,7 @@ class HoursEntry(Entry):
 
 class NumberEntry(Entry):
     number: Text = Field(min_length=1, description="the outside number, with + and country")
-    destination: Destination = Field(description="number of an extension or a group, or announcement")
+    destination: Onward = Field(description="extension, group, +number or announcement where its calls go")
     trunk: Word | None = Field(default=None, description="only calls from this trunk; default: from any")
     ring_seconds: int = Field(default=30, ge=1, le=300,
         description="how long the destination rings; each member of a group that rings in turn has its own time")
@@ -250,7 +249,7 @@ class ClientEntry(Entry):
     caller_id: CallerNumber = Field(default="",
         description="number that outgoing calls show, unless extension or trunk say another")
     forward_outside: bool = Field(default=False,
-        description="extensions may send their calls on to outside numbers, at your cost")
+        description="extensions, and numbers with all their calls, may lead to outside numbers, at your cost")
     music_on_hold: SoundName = Field(default="",
         description="sound that who is put on hold hears; default: whatever the phone that holds sends")
     pickup_code: Code = Field(default="**",
@@ -550,9 +549,11 @@ class _Review:
                 for cause in _onward(number):
                     self._fault((*place, cause.value), f"{number.destination} takes every call, so none goes on",
                                 "Take it out, or name the extension or group that shall ring before.")
+            elif _is_outside(number.destination):
+                self._leads_outside(client, f"number {number.number}", number.destination, (*place, "destination"))
             elif number.destination not in targets:
                 self._fault((*place, "destination"), f"there is no extension or group {number.destination}",
-                            f"Known in {client.id!r}: {_listed(targets)}.")
+                            f"Known in {client.id!r}: {_listed(targets)}; outside numbers begin with +.")
             if number.trunk is not None and number.trunk not in trunks:
                 self._fault((*place, "trunk"), f"there is no trunk {number.trunk!r}",
                             f"Trunks of {client.id!r}: {_listed(trunks)}.")
@@ -567,11 +568,14 @@ class _Review:
         inside |= {one.number: (one, (*at, "group", index)) for index, one in enumerate(client.group)}
         numbers = [(one, (*at, "number", index)) for index, one in enumerate(client.number)]
         for one, place in (*inside.values(), *numbers):
+            # What a group or a number says of calls that nobody took is the office's own, and needs no leave.
+            whose = f"extension {one.number}" if isinstance(one, ExtensionEntry) else None
             for cause, target in _onward(one).items():
-                self._target(client, inside, one, target, (*place, cause.value))
+                self._target(client, inside, whose, target, (*place, cause.value))
         for number, place in numbers:
             if number.hours is not None:
-                self._target(client, inside, number, number.hours.otherwise, (*place, "hours", "otherwise"))
+                whose, otherwise = f"number {number.number}", number.hours.otherwise
+                self._target(client, inside, whose, otherwise, (*place, "hours", "otherwise"))
         ways = {number: _onward(one) for number, (one, _) in inside.items()}
         for begin, cause, way in circles(ways):
             self._fault((*inside[begin][1], cause.value), f"calls would go in a circle: {', '.join(way)}",
@@ -582,9 +586,9 @@ class _Review:
                     self._fault((*place, cause.value), f"from {target} calls would come back to {number.destination}",
                                 "Have one of the two lead to somebody else.")
 
-    def _target(self, client: ClientEntry, inside: Iterable[str], whose: ExtensionEntry | GroupEntry | NumberEntry,
-                target: str, at: Location) -> None:
-        if target.startswith("+"):
+    def _target(self, client: ClientEntry, inside: Iterable[str], whose: str | None, target: str, at: Location) -> None:
+        """`whose`: who needs leave to send calls outside."""
+        if _is_outside(target):
             self._leads_outside(client, whose, target, at)
         elif target.startswith(ANNOUNCEMENT):
             self._sound(target.removeprefix(ANNOUNCEMENT), at)
@@ -597,18 +601,18 @@ class _Review:
             self._fault(at, f"there is no sound {name!r}", f"Known are {_listed(set(self.sounds))}; "
                         "a WAV file in the directory `media.sounds` of smartswitch.toml adds one.")
 
-    def _leads_outside(
-        self, client: ClientEntry, whose: ExtensionEntry | GroupEntry | NumberEntry, target: str, at: Location
-    ) -> None:
+    def _leads_outside(self, client: ClientEntry, whose: str | None, target: str, at: Location) -> None:
         own = {normalise(one.number, client.country): one.destination for one in client.number}
         if target in own:
+            there = "an extension, a group or a number of somebody else" if own[target] in own else own[target]
             self._fault(at, f"{target} is a number of {client.id!r} itself: its calls would come in again",
-                        f"Name where it leads: {own[target]}.")
+                        f"Name where it leads: {there}.")
         elif not client.trunk:
             self._fault(at, f"{target} is outside, and {client.id!r} has no trunk", "Add a [[client.trunk]].")
-        elif isinstance(whose, ExtensionEntry) and not client.forward_outside:
-            self._fault(at, f"extension {whose.number} may not send its calls outside",
-                        f"Say `forward_outside = true` for client {client.id!r}, if its extensions shall.")
+        elif whose is not None and not client.forward_outside:
+            shall = whose.partition(" ")[0]
+            self._fault(at, f"{whose} may not send its calls outside",
+                        f"Say `forward_outside = true` for client {client.id!r}, if its {shall}s shall.")
 
     def _unique(self, what: str, found: Iterable[tuple[str, Location]]) -> None:
         seen: dict[str, Location] = {}
@@ -624,6 +628,10 @@ class _Review:
 
     def _fault(self, at: Location, problem: str, remedy: str) -> None:
         self.faults.append(Fault(self.toml.line(at), dotted(at), problem, remedy))
+
+
+def _is_outside(target: str) -> bool:
+    return target.startswith("+")
 
 
 def _onward(one: ExtensionEntry | GroupEntry | NumberEntry) -> dict[Cause, str]:

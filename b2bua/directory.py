@@ -140,7 +140,7 @@ class Number:
 
     client: ClientId
     number: str                              # E.164 with +, or whatever the trunk sends when it is no such number
-    destination: str                         # extension or group number, or announcement
+    destination: str                         # extension, group, +number or announcement
     trunk: str | None = None                 # only from this trunk
     ring_seconds: int = 30
     on_no_answer: str | None = None          # these stand before the destination's own
@@ -190,7 +190,7 @@ class Client:
     record: bool = True
     country: str = "RU"
     caller_id: str = ""                      # outgoing calls show this number unless extension or trunk say another
-    forward_outside: bool = False            # extensions may send their calls on to outside numbers: a risk of fraud
+    forward_outside: bool = False            # extensions, and numbers with all their calls, may lead outside: a risk
     outgoing_per_hour: int = 600             # of all extensions together, and of what numbers and groups send outside
     limits: tuple[PrefixLimit, ...] = ()     # the longest prefix counts
     music_on_hold: str = ""                  # the sound that who is put on hold hears; "": what the holding phone sends

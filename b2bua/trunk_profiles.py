@@ -25,6 +25,15 @@ class FromShows(Enum):
     ACCOUNT = "account"                     # our user name there; the caller id is in the identity header alone
 
 
+class Diverting(Enum):
+    """How it is told that a call which was to reach a number of ours goes on to the outside."""
+
+    NONE = "none"
+    DIVERSION = "diversion"                 # RFC 5806, historic and understood by most
+    HISTORY_INFO = "history-info"           # RFC 7044
+    BOTH = "both"
+
+
 class CallerSource(Enum):
     """Where the caller's number of an incoming call is looked for."""
 
@@ -47,6 +56,7 @@ class TrunkProfile:
     identity: Identity = Identity.NONE
     from_shows: FromShows = FromShows.NUMBER
     trusts: tuple[CallerSource, ...] = EVERY_SOURCE     # the first that has a number tells who calls
+    diversion: Diverting = Diverting.DIVERSION          # the profile's alone
 
 
 PROFILES: Final[Mapping[str, TrunkProfile]] = MappingProxyType({
@@ -68,8 +78,8 @@ PROFILES: Final[Mapping[str, TrunkProfile]] = MappingProxyType({
         NumberFormat.PLAIN, NumberFormat.PLAIN, Identity.ASSERTED,
     ),
     "account-ppi": TrunkProfile(
-        "+7…, From is the account, the caller id in P-Preferred-Identity (IMS and the like)",
-        identity=Identity.PREFERRED, from_shows=FromShows.ACCOUNT,
+        "+7…, From is the account, the caller id in P-Preferred-Identity, History-Info too (IMS and the like)",
+        identity=Identity.PREFERRED, from_shows=FromShows.ACCOUNT, diversion=Diverting.BOTH,
     ),
     "rpid": TrunkProfile(
         "7… without plus, the caller id in From and Remote-Party-ID (older softswitches)",

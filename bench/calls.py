@@ -213,7 +213,7 @@ async def batch(calls: int, profile: cProfile.Profile | None = None) -> tuple[fl
         doors: list[Switchboard] = []
 
         def admit(message: Request, flow: Flow) -> bool:
-            return doors[0].admit(message, flow)
+            return doors[0].door.admit(message, flow)
 
         agent = UserAgent(UserAgentCore(CoreConfig(max_sessions=PLENTY), random.Random(1), admit))
         resolver, books, wire = DnsResolver(SystemDns(), random.Random(1)), Books(), Wire()
@@ -227,7 +227,7 @@ async def batch(calls: int, profile: cProfile.Profile | None = None) -> tuple[fl
             standing=StandingCalls(books, lambda: datetime.now(UTC)),
             clock=lambda: datetime.now(UTC), delivered=lambda: None, limits=Limits(PLENTY),
         ))
-        agent.serve(doors[0], [wire])
+        agent.serve(doors[0].door, [wire])
         exchange = Exchange(agent, wire, profile)
         gc.collect()
         for number in range(WARM_UP + calls):

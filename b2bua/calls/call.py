@@ -8,6 +8,7 @@ from datetime import datetime
 
 import structlog
 
+from b2bua.calls.diversion import History
 from b2bua.cdr import CallId, CallRecord, ClientId, Direction, Disposition, EndedBy, EndReason
 from b2bua.control import LiveCall
 from b2bua.crm.port import Contact
@@ -56,6 +57,7 @@ class CallInProgress:
     why: list[str] = field(default_factory=list)
     shown_to: set[int] = field(default_factory=set)          # CRM users that got the pop-up
     moves: int = 0                         # times that phones have sent it on
+    history: History = field(default_factory=History)        # by whom it was sent on before it came here
 
     def __post_init__(self) -> None:
         self.started_at = self.clock()

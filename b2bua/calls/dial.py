@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from b2bua.calls.display import display_name
+from b2bua.calls.diversion import diverted_headers
 from b2bua.calls.identity import ANONYMOUS, shown_to
 from b2bua.calls.invitation import Invitation, Shown
 from b2bua.calls.redirection import Place, first_place
-from b2bua.calls.ring import Branch
+from b2bua.calls.round import Branch
 from b2bua.cdr import ClientId
 from b2bua.directory import Extension, Trunk
 from b2bua.net.resolver import Resolver
@@ -121,7 +122,7 @@ class StepDialler:
             return
         call.goes_through(trunk.name)
         domain = trunk.domain or trunk.host
-        shown = shown_to(trunk, step.caller_id, hidden=invitation.withheld, diverted=step.diverted)
+        shown = shown_to(trunk, step.caller_id, hidden=invitation.withheld)
         if redirected is None:
             call.note(f"shows {shown.from_.uri.user}" + (", number withheld" if invitation.withheld else ""))
         offer = invitation.offer or invitation.outside_offer
@@ -131,7 +132,7 @@ class StepDialler:
             to=NameAddr(Uri.sip(step.number, domain)),
             contact_user=shown.contact_user,
             body=offer,
-            headers=(*shown.headers, *invitation.headers),
+            headers=(*shown.headers, *diverted_headers(step, call.history.times), *invitation.headers),
             routes=line.routes,
             authorize=line.digest.authorize,
             reliable=bool(offer),

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from b2bua.calls.bridge import End, Talk
 from b2bua.calls.pickup import PicksUp
 from b2bua.calls.referral import Referral
-from b2bua.calls.ring import Branch
+from b2bua.calls.round import Branch
 from b2bua.directory import Extension
 from b2bua.media.plane import SdpRefused
 from b2bua.sdp.negotiation import speaks

@@ -1,26 +1,22 @@
-"""Who calls, as trunks say it and want it said: From, P-Asserted-Identity and kin, Privacy, Diversion, History-Info.
+"""Who calls, as trunks say it and want it said: From, P-Asserted-Identity and kin, Privacy.
 
-RFC 3323, RFC 3325, RFC 5806, RFC 7044, and Remote-Party-ID of draft-ietf-sip-privacy-04.
+RFC 3323, RFC 3325, and Remote-Party-ID of draft-ietf-sip-privacy-04.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from b2bua import numbers
-from b2bua.directory import Cause, Trunk
-from b2bua.routing.dialplan import Diverted
+from b2bua.calls.diversion import addresses, told_of, user_of
+from b2bua.directory import Trunk
 from b2bua.sip.fields import NameAddr
-from b2bua.sip.grammar import ParseError
 from b2bua.sip.message import Request
 from b2bua.sip.uri import Uri
 from b2bua.trunk_profiles import CallerSource, FromShows, Identity
 
 ANONYMOUS: Final = NameAddr(Uri.parse("sip:anonymous@anonymous.invalid"), "Anonymous")   # RFC 3323 §4.1.1.3
-MAX_DIVERSIONS: Final = 3                  # told of one call
-MAX_TOLD: Final = 64                       # characters of what a stranger wrote
 
 _HIDES = frozenset({"id", "user", "header"})       # values of Privacy that withhold who calls (RFC 3323 §4.2, RFC 3325)
 _HIDING = frozenset({"full", "uri"})               # the same of Remote-Party-ID
@@ -45,12 +41,12 @@ class Caller:
 
 def read_caller(invite: Request, trunk: Trunk) -> Caller:
     """The first header that the trunk's rules trust and that has a number."""
-    notes = tuple(_diversions(invite))
+    notes = tuple(told_of(invite))
     if invite.privacy & _HIDES:
         return Caller("", (f"the caller withholds the number (Privacy: {'; '.join(sorted(invite.privacy))})", *notes))
     for source in trunk.rules.trusts:
-        for address in _addresses(invite, _HEADERS[source]):
-            user = _user_of(address.uri)
+        for address in addresses(invite, _HEADERS[source]):
+            user = user_of(address.uri)
             if source is CallerSource.REMOTE_PARTY and address.params.get("privacy", "").lower() in _HIDING:
                 return Caller("", ("the caller withholds the number (Remote-Party-ID)", *notes))
             if user and not numbers.is_anonymous(user):
@@ -58,41 +54,6 @@ def read_caller(invite: Request, trunk: Trunk) -> Caller:
                     notes = (f"the caller's number is from {_HEADERS[source]}", *notes)
                 return Caller(numbers.normalise(user, trunk.country), notes)
     return Caller("", notes)
-
-
-def _user_of(uri: Uri) -> str:
-    """Without the parameters that some networks append to the number, as `;cpc=ordinary` (RFC 3966 in a SIP URI)."""
-    return uri.user.partition(";")[0]
-
-
-def _addresses(invite: Request, name: str) -> Iterator[NameAddr]:
-    """Those that can be read; some operators' gateways put anything there."""
-    try:
-        values = invite.headers.get_all(name)
-    except ParseError:
-        return
-    for value in values:
-        try:
-            yield NameAddr.parse(value)
-        except ParseError:
-            continue
-
-
-def _diversions(invite: Request) -> Iterator[str]:
-    """By whom the call was forwarded on its way to us, the last first (RFC 5806 §4.2, RFC 7044 §5)."""
-    for diverter in list(_addresses(invite, "Diversion"))[:MAX_DIVERSIONS]:
-        reason = diverter.params.get("reason", "").strip('"')
-        yield f"diverted by {_told(_user_of(diverter.uri))}" + (f" ({_told(reason)})" if reason else "")
-    if "Diversion" in invite.headers:
-        return
-    # Each entry is a target that was tried; the last is the one that we are.
-    earlier = list(_addresses(invite, "History-Info"))[:-1]
-    for entry in earlier[::-1][:MAX_DIVERSIONS]:
-        yield f"sent on from {_told(_user_of(entry.uri))}"
-
-
-def _told(text: str) -> str:
-    return "".join(character for character in text if character.isprintable())[:MAX_TOLD] or "somebody unnamed"
 
 
 # -- written
@@ -113,16 +74,7 @@ def hides(invite: Request) -> bool:
     return bool(invite.privacy & _HIDES) or bool(user and numbers.is_anonymous(user))
 
 
-_REASONS: Final = {
-    None: "deflection",
-    Cause.ALWAYS: "unconditional",
-    Cause.NO_ANSWER: "no-answer",
-    Cause.BUSY: "user-busy",
-    Cause.UNREGISTERED: "unavailable",
-}
-
-
-def shown_to(trunk: Trunk, caller_id: str, *, hidden: bool, diverted: Diverted | None = None) -> Shown:
+def shown_to(trunk: Trunk, caller_id: str, *, hidden: bool) -> Shown:
     """The caller id as the trunk's rules want it told. Hidden, only the operator learns it (RFC 3325 §9.3)."""
     rules, domain = trunk.rules, trunk.domain or trunk.host
     number = numbers.written(caller_id, rules.caller_format, trunk.country)
@@ -132,10 +84,6 @@ def shown_to(trunk: Trunk, caller_id: str, *, hidden: bool, diverted: Diverted |
     headers = _asserted(rules.identity, Uri.sip(number, domain), hidden=hidden) if number else ()
     if hidden:
         headers = (*headers, ("Privacy", "id"))
-    if diverted is not None:               # RFC 5806: whose call it was, and why it goes on
-        ours = numbers.written(diverted.number, rules.caller_format, trunk.country)
-        reason = {"reason": _REASONS[diverted.cause], "counter": "1"}
-        headers = (*headers, ("Diversion", str(NameAddr(Uri.sip(ours, domain), "", reason))))
     return Shown(from_, headers, trunk.user or ("anonymous" if hidden else number))
 
 

@@ -1,4 +1,4 @@
-"""The door: which script a new call runs, what calls there are, their limits, and the end of them all."""
+"""Which script a new call runs, what calls there are, their limits, and the end of them all."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from b2bua.calls.call import CallInProgress
 from b2bua.calls.capacity import Capacity
 from b2bua.calls.connect import refuse, to_its_end
 from b2bua.calls.dial import StepDialler
+from b2bua.calls.diversion import history_of
+from b2bua.calls.door import Door
 from b2bua.calls.entry import Joins, Newcomer
 from b2bua.calls.errands import Errands
 from b2bua.calls.explain import explain
@@ -34,7 +36,7 @@ from b2bua.calls.standing import StandingCalls
 from b2bua.calls.tolls import Tolls, is_emergency
 from b2bua.calls.transfer import Named, may_replace
 from b2bua.calls.turns import GroupTurns
-from b2bua.cdr import CallId, CallRecord, ClientId, Direction, EndReason
+from b2bua.cdr import CallId, CallRecord, ClientId, Direction, Disposition, EndReason
 from b2bua.control import Explanation, LiveCall, RegisteredPhone, TrunkState, TurnedAway
 from b2bua.crm.lookup import Lookup
 from b2bua.crm.port import Contact, Crm, CrmError, CrmWrite, PopUp
@@ -50,24 +52,19 @@ from b2bua.routing.dialplan import (
     plan_moved,
     why_no_did,
 )
-from b2bua.sip.admission import Admission, Refuse, Verdict
 from b2bua.sip.dialog_info import DialogInfo
-from b2bua.sip.effects import Flow, IncomingRequest
 from b2bua.sip.fields import Replaces
 from b2bua.sip.grammar import ParseError
 from b2bua.sip.invite_session import InviteSession
-from b2bua.sip.message import Request, Response
-from b2bua.sip.throttle import Ban, Silence
+from b2bua.sip.throttle import Ban
 from b2bua.ua.agent import UserAgent
 from b2bua.ua.leg import Inbox, IncomingLeg, Leg
-from b2bua.ua.notifier import ALLOW_EVENTS, Notifier, wants_dialogs
-from b2bua.ua.registrar import Challenge, ExtensionKey, Registrar, Reply
-from b2bua.ua.strangers import StrangersLog, UnknownCalls
+from b2bua.ua.notifier import Notifier
+from b2bua.ua.registrar import ExtensionKey, Registrar
+from b2bua.ua.strangers import UnknownCalls
 from b2bua.ua.trunk_table import TrunkTable
 
 POP_UP_PATIENCE = 2.0                      # seconds; a later pop-up is worth nothing
-RETRY_AFTER = 30                           # seconds, told to callers while we drain
-IDLE = ("Retry-After", str(RETRY_AFTER))
 LAST_RECORDS = 2.0                         # seconds that the end of the switch waits for the database
 
 log = structlog.get_logger(__name__)
@@ -116,7 +113,7 @@ class _Live:
 
 
 class Switchboard:
-    """The transaction user of the agent, and what the web may ask of a running server (control.Control)."""
+    """Runs the calls that the door lets in, and is what the web may ask of a running server (control.Control)."""
 
     def __init__(
         self,
@@ -147,6 +144,7 @@ class Switchboard:
         self.turns = GroupTurns()
         self.board = Board(agent.now)
         self.notifier = Notifier(agent, self._dialogs_of)
+        self.door = Door(self, agent, registrar, trunks, clock, limits.unknown_calls)
         self.counters = CallCounters(Counter(), Counter())
         self.hanging_up = False
         self._agent = agent
@@ -164,150 +162,16 @@ class Switchboard:
         self._calls = calls
         self._clock = clock
         self._delivered = delivered
-        self._limits = limits
         self._live: dict[CallId, _Live] = {}
         self._talks: dict[Inbox, Talk] = {}              # of the calls that are answered
         self._tasks: set[asyncio.Task[None]] = set()     # of calls that live, or whose record is being kept
-        self._strangers = StrangersLog()
-        self._draining = False
+        self.draining = False
         self._idle = asyncio.Event()
         self._idle.set()
 
-    # -- the door
-
-    def admit(self, request: Request, flow: Flow) -> Verdict:
-        """Asked before any state exists. Who wants to call or register is challenged, statelessly, until it shows
-        that it got the challenge; scanners, and whoever guessed too often, get silence."""
-        now = self._agent.now()
-        if request.method == "REGISTER" or (request.method == "INVITE" and not self._trunks.expects(request, flow)):
-            return self._screen(request, flow, now)
-        if request.method == "SUBSCRIBE" and (wants_dialogs(request) or self._registrar.knows(flow.remote.host, now)):
-            if not wants_dialogs(request):
-                self.notifier.subscriptions.refuse(489, "no such event")
-                return Refuse(489, (ALLOW_EVENTS,))
-            return self._screen(request, flow, now)
-        if self._trunks.expects(request, flow) or self._registrar.knows(flow.remote.host, now):
-            return Admission.ADMIT
-        self._registrar.suspect(request, flow, now)
-        self._registrar.unwanted(flow.remote.host, now)
-        return Admission.IGNORE
-
-    def _screen(self, request: Request, flow: Flow, now: float) -> Verdict:
-        host, method = flow.remote.host, request.method
-        # A whole office of phones asks for its lamps at once; that must not look like guessing.
-        expected = (method == "REGISTER" and self._trunks.knows(host)) or (
-            method == "SUBSCRIBE" and self._registrar.knows(host, now))
-        match self._registrar.screen(request, flow, now, from_trunk=expected):
-            case Challenge(status=status, headers=headers):
-                challenge = Refuse(status, headers)
-                if request.method != "INVITE":
-                    return challenge
-                if not self._registrar.knows(flow.remote.host, now):
-                    return self._stranger(request, flow, challenge, now)
-                self.counters.refused["unauthenticated"] += 1
-                return challenge
-            case Silence():
-                self.counters.refused["silenced"] += 1
-                return Admission.IGNORE
-            case None:
-                return Admission.ADMIT
-
-    def _stranger(self, invite: Request, flow: Flow, challenge: Refuse, now: float) -> Verdict:
-        """A call from an address of no trunk and no registered phone (sip.unknown_calls)."""
-        policy = self._limits.unknown_calls
-        self._explain(invite, flow, policy.value, now)
-        if policy is UnknownCalls.CHALLENGE:
-            self.counters.refused["unauthenticated"] += 1
-            return challenge
-        self.counters.refused["unknown_source"] += 1
-        return Refuse(403) if policy is UnknownCalls.REFUSE else Admission.IGNORE
-
-    def _explain(self, invite: Request, flow: Flow, done: str, now: float) -> None:
-        source = flow.remote.host
-        if self._strangers.wants(source, now):
-            why = self._trunks.why_not(invite, flow)
-            self._strangers.tell(TurnedAway(self._clock(), source, invite.uri.user, why, done))
-
-    def incoming_call(self, session: InviteSession) -> None:
-        if self._draining:
-            self.counters.refused["draining"] += 1
-            self._agent.perform(session.reject(503, self._agent.now(), headers=(IDLE,)))
-            return
-        trunk = self._trunks.match(session.invite, session.flow)
-        if trunk is not None:
-            self._from_trunk(session, trunk)
-            return
-        now = self._agent.now()
-        match self._registrar.authenticate(session.invite, session.flow, now):
-            case Extension() as extension if "Replaces" in session.invite.headers:
-                self._takes_over(session, extension)
-            case Extension() as extension:
-                self._from_phone(session, extension)
-            case Challenge(status=status, headers=headers, delay=delay):
-                if self._trunks.knows(session.flow.remote.host):
-                    self._explain(session.invite, session.flow, "challenge", now)
-                self.counters.refused["unauthenticated"] += 1
-                self._agent.later(delay, lambda: session.reject(status, self._agent.now(), headers=headers))
-            case Silence():
-                self.counters.refused["silenced"] += 1
-                self._agent.later(0, lambda: session.reject(403, self._agent.now()))
-
-    def incoming_request(self, event: IncomingRequest) -> None:
-        request, flow, now = event.request, event.flow, self._agent.now()
-        if request.method == "REGISTER":
-            match self._registrar.register(request, flow, now, self._agent.core.new_tag()):
-                case Reply(response=response, delay=delay):
-                    transaction = event.transaction
-                    self._agent.later(delay, lambda: self._agent.core.respond(transaction, response, self._agent.now()))
-                case Silence():
-                    self.counters.refused["silenced"] += 1
-                    self._agent.core.abandon(event.transaction)
-            return
-        if request.method == "SUBSCRIBE":
-            self._subscribe(event)
-            return
-        self._agent.perform(self._agent.core.respond(event.transaction, self._answer_to(request), now))
-
-    def _subscribe(self, event: IncomingRequest) -> None:
-        request, now, core = event.request, self._agent.now(), self._agent.core
-        if self._draining:
-            response = request.response(503, to_tag=core.new_tag(), headers=(IDLE,))
-            self._agent.perform(core.respond(event.transaction, response, now))
-            return
-        match self._registrar.authenticate(request, event.flow, now):
-            case Extension() as extension:
-                self.notifier.subscribe(event, extension, self.directory)
-            case Challenge(status=status, headers=headers, delay=delay):
-                response = request.response(status, to_tag=core.new_tag(), headers=headers)
-                self._agent.later(delay, lambda: core.respond(event.transaction, response, self._agent.now()))
-            case Silence():
-                self.counters.refused["silenced"] += 1
-                core.abandon(event.transaction)
-
-    def _answer_to(self, request: Request) -> Response:
-        """What else comes from outside of all calls: OPTIONS is answered, NOTIFY and INFO belong to something that is
-        not there, and the rest means nothing to us but in a call."""
-        core = self._agent.core
-        if request.method == "OPTIONS":
-            response = core.capabilities(request)
-            response.headers.add(*ALLOW_EVENTS)
-            return response
-        if request.method in ("NOTIFY", "INFO"):
-            return request.response(481, to_tag=core.new_tag())
-        allow = ", ".join(method for method in core.config.allow if method != request.method)
-        return request.response(405, to_tag=core.new_tag(), headers=(("Allow", allow),))
-
-    def unreadable(self, flow: Flow) -> None:
-        if not self._trunks.knows(flow.remote.host):
-            self._registrar.unwanted(flow.remote.host, self._agent.now())
-
-    def flow_failed(self, flow: Flow) -> None:
-        self._registrar.flow_gone(flow)
-        self.notifier.flow_gone(flow)
-
     # -- which script
 
-    def _from_trunk(self, session: InviteSession, trunk: Trunk) -> None:
+    def from_trunk(self, session: InviteSession, trunk: Trunk) -> None:
         directory, invite = self.directory, session.invite
         # Some operators write the number into the Request-URI, some our Contact there and the number into To.
         spellings = (invite.uri.user, invite.to.uri.user)
@@ -316,6 +180,7 @@ class Switchboard:
         shown = did.number if did is not None else numbers.normalise(spellings[0], trunk.country)
         who = read_caller(invite, trunk)
         call = self._new_call(trunk.client, Direction.INBOUND, who.number, shown, trunk.name)
+        call.history = history_of(invite, trunk.country)
         for note in who.notes:
             call.note(note)
         caller = self._agent.accept(session, trunk.name)
@@ -325,10 +190,13 @@ class Switchboard:
         elif did is None:
             why = why_no_did(directory, trunk, spellings)
             self._start(call, caller, self._refused(caller, call, 404, EndReason.NOTHING_TO_RING, why))
+        elif (too_often := call.history.too_often) is not None:
+            # Not 482, which says that this very request was seen twice (RFC 3261 §8.2.2.2).
+            self._start(call, caller, self._refused(caller, call, 480, EndReason.NOT_ALLOWED, too_often))
         else:
             self._start(call, caller, inbound_call(caller, self, call, directory, did))
 
-    def _from_phone(self, session: InviteSession, extension: Extension) -> None:
+    def from_phone(self, session: InviteSession, extension: Extension) -> None:
         dialled = session.invite.uri.user
         client = self.directory.client[extension.client]
         plan = self._pick_up_or_dial(session, extension, dialled)
@@ -365,7 +233,7 @@ class Switchboard:
         leg = self._agent.accept(session, extension.number, there.inbox)
         there.inbox.put(leg, PicksUp(leg, extension, too_late))
 
-    def _takes_over(self, session: InviteSession, extension: Extension) -> None:
+    def takes_over(self, session: InviteSession, extension: Extension) -> None:
         """INVITE with Replaces (RFC 3891): a phone comes into a call that there is, and makes none of its own."""
         try:
             replaces = Replaces.of(session.invite)
@@ -466,7 +334,7 @@ class Switchboard:
 
     async def drain(self, patience: float) -> None:
         """No new calls; those that are up may end by themselves for `patience` seconds, then they are hung up."""
-        self._draining = True
+        self.draining = True
         try:
             async with asyncio.timeout(patience):
                 await self._idle.wait()
@@ -544,6 +412,9 @@ class Switchboard:
 
     def may_go_outside(self, call: CallInProgress, step: DialTrunk) -> Unanswered | None:
         """None: it may. Each way outside is asked for here, by whomever it is wanted."""
+        if step.outside in call.history.numbers and call.answered_at is None and not is_emergency(step):
+            call.note(f"{step.outside} has sent the call here: back there it would go in a circle")
+            return Unanswered(Disposition.REFUSED, EndReason.NOT_ALLOWED, 480)
         return self.tolls.ask(call, self.directory.client.get(step.trunk.client), step)
 
     @contextmanager
@@ -642,7 +513,7 @@ class Switchboard:
         return self._registrar.phones(self._agent.now())
 
     def turned_away(self) -> Sequence[TurnedAway]:
-        return self._strangers.last()
+        return self.door.strangers.last()
 
     def alarms(self) -> Sequence[str]:
         return self.tolls.alarms.in_force()
@@ -657,7 +528,7 @@ class Switchboard:
         return await explain(self, client, caller, dialled)
 
     def ready(self) -> Sequence[str]:
-        reasons = ("draining" if self._draining else None, self.media.problem)
+        reasons = ("draining" if self.draining else None, self.media.problem)
         return [reason for reason in reasons if reason is not None]
 
     async def settings_changed(self) -> None:

@@ -96,6 +96,17 @@ class Plan:
     def onward(self, after: int, cause: Cause) -> GoesOn | None:
         return next((one for one in self.goes_on if one.after == after and one.cause is cause), None)
 
+    def last_way(self, index: int) -> int:
+        """The last step that dials the same number outside as this one, trunk after trunk."""
+        here, last = self.steps[index], index
+        for step in self.steps[index + 1:]:
+            if last in self.ends or not (isinstance(here, DialTrunk) and isinstance(step, DialTrunk)):
+                break
+            if step.outside != here.outside:
+                break
+            last += 1
+        return last
+
     @property
     def outside(self) -> bool:
         """Whether what was dialled is outside; a call to an extension may end up there as well."""
@@ -142,7 +153,7 @@ def plan_inbound(
 
     Outside of the number's hours nobody but who is there for that.
     """
-    steps: list[RingExtensions] = []
+    first = Plan(())
     notes: list[str] = []
     account = directory.client[client].crm
     destination: str | None = None
@@ -150,23 +161,28 @@ def plan_inbound(
         hours = judge(did.hours, now)
         notes.append(f"{did.number} is {hours.why}" if not hours.open else hours.why)
         destination = None if hours.open else did.hours.otherwise
-    if destination is None and contact is not None and account is not None and account.forward_to_responsible:
-        personal = _responsible(directory, client, contact, account.responsible_ring_seconds, reachable)
-        if isinstance(personal, RingExtensions):
-            steps.append(personal)
-        else:
-            notes.append(personal)
 
     def outside(number: str) -> Plan | NoRoute:
         return _plan_outside(directory, client, number, directory.client[client].country, choice, "", did.number)
 
+    if destination is None and contact is not None and account is not None and account.forward_to_responsible:
+        whose = _responsible(directory, client, contact)
+        if isinstance(whose, Extension):
+            seconds = account.responsible_ring_seconds
+            own = _Inside(directory, client, reachable, outside, turns, whose.number, seconds, number=did.number)
+            first = own.alone(f"{whose.number} is responsible for {contact.name}")
+            notes += first.notes
+        else:
+            notes.append(whose)
     target, ways = (did.destination, did.overflow) if destination is None else (destination, {})
     inside = _Inside(directory, client, reachable, outside, turns, target, did.ring_seconds, ways, did.number)
-    plan = inside.plan(f"{did.number} goes to", tuple(steps))
+    plan = inside.plan(f"{did.number} goes to", first.steps)
     if isinstance(plan, NoRoute):
         notes.append(plan.why)
-        return Plan(tuple(steps), tuple(notes)) if steps else NoRoute(plan.status, plan.reason, "; ".join(notes))
-    return replace(plan, notes=(*notes, *plan.notes))
+        if not first.steps:
+            return NoRoute(plan.status, plan.reason, "; ".join(notes))
+        return replace(first, notes=tuple(notes), ends=(len(first.steps) - 1,))
+    return replace(plan, notes=(*notes, *plan.notes), rounds=(*first.rounds, *plan.rounds))
 
 
 def plan_from_extension(
@@ -258,17 +274,11 @@ def _through(trunk: Trunk, dialled: str, client: Client, caller_id: str, last_re
     return DialTrunk(trunk, spelt, shown, TRUNK_SECONDS, why, outside=read)
 
 
-def _responsible(
-    directory: Directory, client: ClientId, contact: Contact, seconds: float, reachable: Reachable
-) -> RingExtensions | str:
+def _responsible(directory: Directory, client: ClientId, contact: Contact) -> Extension | str:
     if contact.responsible is None:
         return f"{contact.name} has no responsible user"
     extension = directory.by_crm_user.get((client, contact.responsible))
-    if extension is None:
-        return f"user {contact.responsible}, responsible for {contact.name}, has no extension"
-    if not reachable(extension):
-        return f"{extension.number}, responsible for {contact.name}, has no phone registered"
-    return RingExtensions((extension,), seconds, f"{extension.number} is responsible for {contact.name}")
+    return extension or f"user {contact.responsible}, responsible for {contact.name}, has no extension"
 
 
 class _Inside:
@@ -301,11 +311,24 @@ class _Inside:
         self._own_ways = ways
         self._number = number
 
-    def plan(self, why: str, before: tuple[RingExtensions, ...] = ()) -> Plan | NoRoute:
+    def alone(self, why: str) -> Plan:
+        """Only where the call begins, for `seconds`, as others follow; without steps, when nobody rings there."""
+        begin, told = self._there(self._first)
+        sent = "; ".join((why, *told))
+        if begin is None:
+            return Plan((), (sent,))
+        if _is_announcement(begin):        # it would take the call from those who follow
+            return Plan((), (f"{sent}, which is not played as others may answer",))
+        steps = self._ring(begin, sent)
+        if self._seconds is not None and not self._in_turn(begin):
+            steps = _for_seconds(steps, self._seconds)
+        return Plan(tuple(steps), (sent,) if _is_outside(begin) else (), rounds=tuple(self._rounds((begin,))))
+
+    def plan(self, why: str, before: Sequence[Step] = ()) -> Plan | NoRoute:
         """`before`: who rings first of all, and is not rung alone once more."""
         begin, told = self._there(self._first)
         if begin is None:
-            known = bool(self._members(self._first))
+            known = bool(self._members(self._first)) or _is_outside(self._first)
             if Cause.ALWAYS in self._ways(self._first) or _is_outside(self._first):
                 told = [f"{why} {self._first}", *told]
             else:
@@ -333,8 +356,8 @@ class _Inside:
         for target in all_from(ways, begin):
             ring = self._ring(target, sent if target == begin else f"ringing {target}")
             if target == begin:
-                rung = [one.extensions for one in before]
-                ring = [step for step in ring if not isinstance(step, RingExtensions) or step.extensions not in rung]
+                rung = set(map(_who, before))
+                ring = [step for step in ring if _who(step) not in rung]
             begins[target] = len(steps) if target != begin else 0
             steps += ring
             ends[target] = len(steps) - 1
@@ -354,23 +377,60 @@ class _Inside:
         while onward is not None and onward not in been:
             if _is_announcement(onward):
                 return onward, told
-            if _is_outside(onward):
-                out = self._outside(onward)
-                return (None, [*told, out.why]) if isinstance(out, NoRoute) else (onward, told)
             ways, here = self._ways(onward), onward
-            if Cause.ALWAYS not in ways and any(map(self._reachable, self._members(here))):
+            found, why = self._found(here, ways)
+            if found:
                 return here, told
             been.append(here)
             onward = ways.get(Cause.ALWAYS) or ways.get(Cause.UNREGISTERED)
-            why = f"{here} forwards all calls" if Cause.ALWAYS in ways else f"no phone of {here} is registered"
             told.append(f"{why}: on to {onward}" if onward is not None else why)
         return None, told
+
+    def _found(self, here: str, ways: Mapping[Cause, str]) -> tuple[bool, str]:
+        """Whether a call for it rings there; else why not."""
+        if _is_outside(here):
+            out = self._outside(here)
+            return isinstance(out, Plan), out.why if isinstance(out, NoRoute) else ""
+        if Cause.ALWAYS in ways:
+            return False, f"{here} forwards all calls"
+        rings, told = self._ringable(here)
+        return bool(rings), "; ".join((*told, f"no phone of {here} is registered"))
 
     def _members(self, target: str) -> list[Extension]:
         group = self._directory.group.get((self._client, target))
         members = group.members if group is not None else (target,)
         known = self._directory.extension
         return [known[self._client, member] for member in members if (self._client, member) in known]
+
+    def _ringable(self, target: str) -> tuple[dict[str, Extension], list[str]]:
+        """Who can be rung there, each once, by whose place it is; and what to say of members who are elsewhere."""
+        rings: dict[str, Extension] = {}
+        told: list[str] = []
+        for member in self._members(target):
+            here = member if member.number == target else self._stand_in(member, target, told)
+            if here is not None and here not in rings.values() and self._reachable(here):
+                rings[member.number] = here
+        return rings, told
+
+    def _stand_in(self, member: Extension, group: str, told: list[str]) -> Extension | None:
+        """Who rings in a group for this member of it: to whom it forwards all its calls, from one to the next."""
+        here, been = member, {member.number, group}        # who forwards to the group means the others as well
+        while (onward := here.forward_always) is not None and onward not in been:
+            been.add(onward)
+            known = self._directory.extension.get((self._client, onward))
+            if known is None:
+                why = f"{member.number} forwards all calls to {onward}"
+                told.append(f"{why}: left out, as a group rings extensions only")
+                return None
+            here = known
+        if here is not member:
+            told.append(f"{member.number} forwards all calls: {here.number} rings in its place")
+        return here
+
+    def _in_turn(self, target: str) -> Group | None:
+        """The group of that number, if its members ring one after another."""
+        group = self._directory.group.get((self._client, target))
+        return group if group is not None and group.strategy is not Strategy.TOGETHER else None
 
     def _ways(self, target: str) -> Mapping[Cause, str]:
         if _is_announcement(target):
@@ -387,23 +447,24 @@ class _Inside:
             ways = self._outside(target)
             always = _is_outside(self._first) or Cause.ALWAYS in self._ways(self._first)
             cause = Cause.ALWAYS if always else Cause.UNREGISTERED
-            return _diverted(ways.steps, self._number, cause) if isinstance(ways, Plan) else ()
+            steps = _diverted(ways.steps, self._number, cause) if isinstance(ways, Plan) else ()
+            goes_on = target == self._first and self._own_ways
+            return _for_seconds(steps, self._seconds) if goes_on and self._seconds is not None else steps
         here = (self._client, target)
-        ringable = tuple(filter(self._reachable, self._members(target)))
-        group = self._directory.group.get(here)
-        if group is not None and group.strategy is not Strategy.TOGETHER:
-            return _one_by_one(group, in_order(group, ringable, self._turns), why)
-        own = (group or self._directory.extension[here]).ring_seconds
+        rings, told = self._ringable(target)
+        if (in_turn := self._in_turn(target)) is not None:
+            members = [rings[member] for member in in_order(in_turn, rings, self._turns)]
+            return _one_by_one(in_turn, members, why, told)
+        own = (self._directory.group.get(here) or self._directory.extension[here]).ring_seconds
         seconds = self._seconds if target == self._first and self._seconds is not None else own
-        return [RingExtensions(ringable, seconds, why)]
+        return [RingExtensions(tuple(rings.values()), seconds, "; ".join((why, *told)))]
 
     def _rounds(self, targets: Iterable[str]) -> Iterator[tuple[str, str]]:
         """Of those groups that ring by round, the member with whom each begins."""
         for target in targets:
-            group = self._directory.group.get((self._client, target))
+            group = self._in_turn(target)
             if group is not None and group.strategy is Strategy.ROUND:
-                ringable = tuple(filter(self._reachable, self._members(target)))
-                yield target, in_order(group, ringable, self._turns)[0].number
+                yield target, in_order(group, self._ringable(target)[0], self._turns)[0]
 
 
 _SAID = {
@@ -419,11 +480,27 @@ _ORDERS = {
 }
 
 
-def _one_by_one(group: Group, members: tuple[Extension, ...], why: str) -> list[RingExtensions]:
+def _one_by_one(group: Group, members: Sequence[Extension], why: str, told: Sequence[str]) -> list[RingExtensions]:
     first, *others = members
-    steps = [RingExtensions((first,), group.member_seconds, f"{why}, {_ORDERS[group.strategy]}: {first.number}")]
+    begins = "; ".join((f"{why}, {_ORDERS[group.strategy]}: {first.number}", *told))
+    steps = [RingExtensions((first,), group.member_seconds, begins)]
     steps += [RingExtensions((one,), group.member_seconds, f"{group.number}: {one.number} is next") for one in others]
     return steps
+
+
+def _who(step: Step) -> str | tuple[str, ...]:
+    """Whom it calls: for a number outside the same, whatever the trunk."""
+    match step:
+        case RingExtensions(extensions=extensions):
+            return tuple(one.number for one in extensions)
+        case DialTrunk(outside=outside):
+            return outside
+        case Announce(sound=sound):
+            return f"{ANNOUNCEMENT}{sound}"
+
+
+def _for_seconds(steps: Sequence[Step], seconds: float) -> list[Step]:
+    return [step if isinstance(step, Announce) else replace(step, seconds=seconds) for step in steps]
 
 
 def _diverted(steps: Sequence[Step], number: str, cause: Cause | None) -> tuple[Step, ...]:

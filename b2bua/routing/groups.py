@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 
@@ -20,15 +20,19 @@ class Turns:
     idle_since: Mapping[Key, float] = field(default_factory=dict)   # extension -> end of its last call; inf: talks now
 
 
-def in_order(group: Group, members: Sequence[Extension], turns: Turns) -> tuple[Extension, ...]:
-    """Those of the group's members that can be rung, as its strategy would have them."""
+def in_order(group: Group, rings: Mapping[str, Extension], turns: Turns) -> tuple[str, ...]:
+    """The members for whom somebody can be rung, as the group's strategy would have them. `rings`: who, for each."""
     match group.strategy:
         case Strategy.ROUND:
             # By all members, not by those who are there: else the round would begin anew whenever one goes.
             place = {member: place for place, member in enumerate(group.members)}
             first = place.get(turns.begun.get((group.client, group.number), ""), -1) + 1
-            return tuple(sorted(members, key=lambda one: (place[one.number] - first) % len(place)))
+            return tuple(sorted(rings, key=lambda member: (place[member] - first) % len(place)))
         case Strategy.LONGEST_IDLE:
-            return tuple(sorted(members, key=lambda one: turns.idle_since.get((one.client, one.number), -inf)))
+            return tuple(sorted(rings, key=lambda member: turns.idle_since.get(_key(rings[member]), -inf)))
         case Strategy.TOGETHER | Strategy.IN_TURN:
-            return tuple(members)
+            return tuple(rings)
+
+
+def _key(extension: Extension) -> Key:
+    return extension.client, extension.number

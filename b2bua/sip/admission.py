@@ -10,9 +10,8 @@ from typing import Final
 from b2bua.sip.effects import Flow
 from b2bua.sip.message import Request, Response
 
-# A source address may be forged, and our answer would go to its owner. A challenge may be so many times longer than
-# the request: real phones' requests are longer than it, test tools' bare ones 0.8 times as long.
-MAX_GAIN: Final = 1.5
+MAX_SAVERS: Final = 4096                    # addresses whose unanswered bytes are remembered
+MAX_SAVED: Final = 4096                     # bytes of each
 
 
 class Admission(Enum):
@@ -39,17 +38,48 @@ def everyone(request: Request, flow: Flow) -> Verdict:
     return Admission.ADMIT
 
 
-def stateless(refuse: Refuse, request: Request, flow: Flow) -> Response | None:
-    """None when any answer would be more than whoever sent so little may have."""
-    allowed = len(request.raw) * MAX_GAIN
-    response: Response | None = None
+class Balance:
+    """Bytes that came from an address and were not answered.
+
+    A source address may be forged, and our answer would go to its owner: nobody is sent more than came from there. Real
+    phones' requests are longer than a challenge. Who asks more briefly gets it when it has asked again, as it does
+    within a second (RFC 3261 §17.1.1.2, §17.1.2.2). A flood from everywhere only makes the oldest ones be forgotten.
+    """
+
+    def __init__(self) -> None:
+        self._saved: dict[str, int] = {}
+
+    def has(self, host: str) -> int:
+        return self._saved.get(host, 0)
+
+    def move(self, host: str, received: int, sent: int) -> None:
+        saved = min(self._saved.pop(host, 0) + received - sent, MAX_SAVED)
+        if saved > 0:
+            if len(self._saved) >= MAX_SAVERS:
+                del self._saved[next(iter(self._saved))]
+            self._saved[host] = saved
+
+
+def stateless(refuse: Refuse, request: Request, flow: Flow, balance: Balance) -> Response | None:
+    """None when any answer would be more than has come from there."""
+    if flow.transport.reliable:             # a handshake has proved the address
+        return _refusal(refuse, request, len(refuse.headers))
+    host, received = flow.remote.host, len(request.raw)
+    allowed = received + balance.has(host)
     for count in range(len(refuse.headers), 0, -1) if refuse.headers else (0,):
-        response = request.stateless_response(refuse.status)
-        for name, value in refuse.headers[:count]:
-            response.headers.add(name, value)
-        if flow.transport.reliable or len(bytes(response)) <= allowed:      # a handshake has proved the address
+        response = _refusal(refuse, request, count)
+        if (length := len(bytes(response))) <= allowed:
+            balance.move(host, received, length)
             return response
+    balance.move(host, received, 0)
     return None
+
+
+def _refusal(refuse: Refuse, request: Request, count: int) -> Response:
+    response = request.stateless_response(refuse.status)
+    for name, value in refuse.headers[:count]:
+        response.headers.add(name, value)
+    return response
 
 
 def malformed(request: Request, response: Response, flow: Flow) -> Response | None:

@@ -6,7 +6,7 @@ from random import Random
 from typing import Protocol
 
 from b2bua.sip import session_timer
-from b2bua.sip.admission import Admission, Admit, Refuse, everyone, malformed, stateless
+from b2bua.sip.admission import Admission, Admit, Balance, Refuse, everyone, malformed, stateless
 from b2bua.sip.client_transactions import ClientState
 from b2bua.sip.dialog import Dialog, contact_uri
 from b2bua.sip.effects import (
@@ -105,6 +105,7 @@ class UserAgentCore:
         self._deadlines = self._stack.deadlines
         self._sessions = self._stack.sessions
         self._admit = admit
+        self._balance = Balance()
 
     # -- what the transports and the clock bring -----------------------------------------------------------------
 
@@ -283,7 +284,7 @@ class UserAgentCore:
     def _answer(self, refuse: Refuse, request: Request, flow: Flow) -> list[Effect]:
         self._table.count_refused(request.method, refuse.status)
         stamp(request, flow.remote)
-        response = stateless(refuse, request, flow)
+        response = stateless(refuse, request, flow, self._balance)
         if response is None:
             self.counters.withheld += 1
             return []

@@ -10,7 +10,7 @@ from b2bua.sip.core import UserAgentCore
 from b2bua.ua.registrar import Registrar
 from b2bua.ua.trunk_table import TrunkTable
 
-HOSTS_KEPT: Final = 1.0         # seconds that the set of those in calls is used before it is made anew
+SOURCES_KEPT: Final = 1.0         # seconds that the set of those in calls is used before it is made anew
 
 
 class Reception:
@@ -34,7 +34,7 @@ class Reception:
         now = self._clock()
         if now >= self._in_calls_until:
             self._in_calls = self._core.sources_in_sessions()
-            self._in_calls_until = now + HOSTS_KEPT
+            self._in_calls_until = now + SOURCES_KEPT
         host = source[0]
         if source in self._in_calls or self._registrar.hears(source, now) or self._trunks.knows(host):
             return Standing.KNOWN

@@ -34,9 +34,6 @@ FLOOD = 6000                               # datagrams
 AT_ONCE = 10                               # of them, before the loop turns
 CALLS = 5
 
-SAID_BY_PHONES = ("User-Agent: Some Phone 1.2.3", "Allow: INVITE, ACK, CANCEL, OPTIONS, BYE, REFER, NOTIFY",
-                  "Supported: replaces, timer", "Expires: 300")
-
 Flood = Callable[[Address, str, random.Random], bytes]
 
 
@@ -74,12 +71,9 @@ def stranger_at(system: System, host: str) -> Stranger:
 
 
 def asks(method: str) -> Flood:
-    """The same thing again and again, as if by a new call each time, with as much in it as phones say.
-
-    An answer to a barer request may be up to MAX_GAIN times as long (test_abuse).
-    """
+    """The same thing again and again, as if by a new call each time, with as much in it as phones say."""
     there = f"sip:{DID}@{HERE}"
-    return lambda source, name, _: message(method, source, *SAID_BY_PHONES, call_id=name, uri=there, to=f"<{there}>")
+    return lambda source, name, _: message(method, source, call_id=name, uri=there, to=f"<{there}>")
 
 
 def junk(source: Address, name: str, rng: random.Random) -> bytes:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from b2bua.calls.identity import MAX_DIVERSIONS, MAX_TOLD, read_caller, shown_to
+from b2bua.calls.diversion import MAX_DIVERSIONS, MAX_READ, MAX_TIMES, MAX_TOLD, history_of
+from b2bua.calls.identity import read_caller, shown_to
 from b2bua.cdr import ClientId
 from b2bua.directory import Trunk
 from b2bua.sip.headers import Headers
@@ -22,7 +23,8 @@ ADDRESSES = st.builds(
     "{}<{}:{}@{}>{}".format,
     st.sampled_from(["", '"Anna" ', "Анна "]), st.sampled_from(["sip", "tel", "sips", "http"]), NUMBERS,
     st.sampled_from(["op.test", "[::1]", ""]),
-    st.sampled_from(["", ";privacy=full", ";reason=unconditional", ';reason="user-busy"', ";index=1.1"]),
+    st.sampled_from(["", ";privacy=full", ";reason=unconditional", ';reason="user-busy"', ";index=1.1", ";index=1",
+                     ";index=1.1.1;mp=1", ";index=.", ";counter=3", ";counter=" + "9" * 99, ";counter=²"]),
 )
 LINE = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=200)
 FIELDS = st.lists(st.tuples(NAMES, st.lists(ADDRESSES, max_size=6).map(", ".join) | LINE), max_size=8)
@@ -37,6 +39,10 @@ TRUNKS = st.sampled_from([
 def test_no_header_of_a_trunk_stops_its_call(fields: list[tuple[str, str]], trunk: Trunk) -> None:
     invite = Request("INVITE", Uri.sip("1", "192.0.2.9"), Headers([("From", "<sip:84951112233@op.test>"), *fields]))
     caller = read_caller(invite, trunk)
+    history = history_of(invite, trunk.country)
+    assert 0 <= history.times <= MAX_READ
+    assert len(history.numbers) <= 2 * MAX_READ
+    assert (history.too_often is not None) == (history.times >= MAX_TIMES)
     assert len(caller.notes) <= 1 + MAX_DIVERSIONS
     assert all(len(note) < 5 * MAX_TOLD and note.isprintable() for note in caller.notes)
 

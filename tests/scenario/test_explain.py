@@ -44,6 +44,29 @@ async def test_an_inbound_call_goes_as_it_was_explained(office: Office) -> None:
     await office.all_quiet()
 
 
+async def test_where_all_calls_of_members_and_of_who_is_responsible_go_is_said(office: Office) -> None:
+    old = office.books.directory
+    ways = {"101": "+79160000001", "102": "103"}
+    office.change(
+        clients=(replace(old.clients[0], forward_outside=True),),
+        extensions=tuple(replace(one, forward_always=ways.get(one.number)) for one in old.extensions),
+        numbers=(replace(old.numbers[0], destination="600"),),
+    )
+    await office.pbx.settings_changed()
+    office.crm.knows(IVAN, "Иван Петров", responsible=77)
+    await office.phone("103", Rings())
+    office.trunk.does = Rejects(486)
+    explanation = await office.pbx.explain(ACME, IVAN, DID)
+    assert [step.does for step in explanation.steps] == [
+        f"calls +79160000001 through operator, showing {DID}", "rings 103 for 20 s"]
+    assert explanation.steps[1].why == f"{DID} goes to 600; 102 forwards all calls: 103 rings in its place"
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.over.wait()
+    record = await office.record()
+    assert set(sentences(explanation)) <= set(record.why)
+    await office.all_quiet()
+
+
 async def test_who_dials_outside_hears_by_which_trunk_and_as_whom(office: Office) -> None:
     anna = await office.phone("101")
     office.trunk.does = Rejects(486)

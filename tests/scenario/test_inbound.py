@@ -210,7 +210,7 @@ async def test_a_call_that_breaks_us_at_the_door_is_refused_and_leaves_nothing(
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(office.pbx, "_from_trunk", broken)
+    monkeypatch.setattr(office.pbx, "from_trunk", broken)
     call = office.trunk.call(DID, as_=IVAN)
     await call.over.wait()
     assert call.status == 500

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from b2bua.calls.ring import SIGN_OF_LIFE
+from b2bua.calls.way_out import SIGN_OF_LIFE
 from b2bua.cdr import Disposition, EndedBy, EndReason
 from b2bua.directory import Trunk
 from b2bua.net.resolver import Srv
@@ -397,7 +397,7 @@ async def test_the_callers_number_is_read_where_the_profile_trusts(
     (("Diversion", '<sip:+74951110000@op>;reason=unconditional, "Sales" <tel:84951119999>;reason="user-busy"'),
      ["diverted by +74951110000 (unconditional)", "diverted by 84951119999 (user-busy)"]),
     (("Diversion", "<<nonsense"), []),
-    (("Diversion", ", ".join(f"<sip:{n}@op>" for n in range(9))), ["diverted by 0", "diverted by 1", "diverted by 2"]),
+    (("Diversion", ", ".join(f"<sip:{n}@op>" for n in range(4))), ["diverted by 0", "diverted by 1", "diverted by 2"]),
     (("History-Info", f"<sip:+74951110000@op;cause=302>;index=1, <sip:{DID}@op>;index=1.1;mp=1"),
      ["sent on from +74951110000"]),
 ])

@@ -10,7 +10,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from b2bua.calls.switchboard import Limits
-from b2bua.sip.admission import MAX_GAIN
 from b2bua.sip.effects import Address
 from b2bua.ua.strangers import TOLD_WINDOW, UnknownCalls
 from tests.support.office import DID, SERVER, Office, open_office
@@ -46,7 +45,7 @@ async def test_a_call_from_nowhere_known_is_treated_as_set_and_explained(
     answers = [sent for sent in office.network.log if sent.target == STRANGER]
     asked = [sent for sent in office.network.log if sent.source == STRANGER]
     assert {int(sent.data.split()[1]) for sent in answers} == set(statuses)
-    assert sum(len(sent.data) for sent in answers) <= MAX_GAIN * sum(len(sent.data) for sent in asked)
+    assert sum(len(sent.data) for sent in answers) <= sum(len(sent.data) for sent in asked)
     assert office.pbx.counters.refused[counted] >= 3
     assert office.agent.core.session_count == office.agent.leg_count == 0
     told, *again = [line for line in logs if line["event"] == "call from an unknown address"]

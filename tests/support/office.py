@@ -234,7 +234,7 @@ async def open_office(
         randomness = random.Random(seed)
 
         def admit(request: Request, flow: Flow) -> Verdict:
-            return door[0].admit(request, flow)
+            return door[0].door.admit(request, flow)
 
         agent = UserAgent(UserAgentCore(CoreConfig(), randomness, admit))
         parts.callback(agent.close)
@@ -265,7 +265,7 @@ async def open_office(
         )
         door.append(pbx)
         qualifier = Qualifier(registrar, agent, randomness, every=qualify_every)
-        agent.serve(pbx, [network.attach(SERVER, agent)])
+        agent.serve(pbx.door, [network.attach(SERVER, agent)])
         trunk = Phone("operator", SERVER, does=Answers(after=3.0), seed=99).on(network, OPERATOR)
         running = calls.create_task(trunks.run())
         qualifying = calls.create_task(qualifier.run())

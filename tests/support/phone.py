@@ -49,6 +49,9 @@ _DIRECTION = re.compile(rb"(?m)^a=(sendrecv|sendonly|recvonly|inactive)\r?$")
 _MIRROR = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"}
 
 _ON_HOLD = {"sendrecv": "sendonly", "sendonly": "sendonly", "recvonly": "inactive", "inactive": "inactive"}
+# Real phones' REGISTERs are as long as our challenge, or they would wait for it until they have asked again.
+SAID_BY_PHONES = (("User-Agent", "Phone of the tests"), ("Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE"))
+
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,7 +401,8 @@ class Phone:
     ) -> Response:
         """The registrar's last word: 200, or why not. `contact` is the whole value, where it is not our address."""
         contact = contact or contact_of(self._way(), self.user, secure=self.sips)
-        call_id, headers = self._registration, (("Contact", contact), ("Expires", str(expires)), *headers)
+        call_id = self._registration
+        headers = (("Contact", contact), ("Expires", str(expires)), *SAID_BY_PHONES, *headers)
         response, request = await self._ask("REGISTER", headers, call_id, self._registered + 1)
         for _ in range(2):                # a challenge, and perhaps a stale nonce
             if response.status not in (401, 407) or not (credentials := self.credentials(response, request)):

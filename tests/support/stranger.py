@@ -55,6 +55,10 @@ class Stranger:
             found.append(data)
 
 
+SAID_BY_PHONES = ("User-Agent: Some Phone 1.2.3", "Allow: INVITE, ACK, CANCEL, OPTIONS, BYE, REFER, NOTIFY",
+                  "Supported: replaces, timer")
+
+
 def message(
     method: str,
     source: Address,
@@ -66,8 +70,11 @@ def message(
     cseq: str = "",
     via: Sequence[str] = (),
     body: bytes = b"",
+    bare: bool = False,
 ) -> bytes:
-    """A request as hostile as its parts."""
+    """A request as hostile as its parts; unless `bare`, with as much in it as phones say."""
+    if not bare and "User-Agent" not in "".join(extra):
+        extra = (*extra, *SAID_BY_PHONES)
     lines = [
         f"{method} {uri} SIP/2.0",
         *via,

@@ -252,6 +252,30 @@ def test_a_call_may_go_on_outside_but_not_to_ourselves(tmp_path: Path) -> None:
     assert "on_busy: there is something in it" in faults(tmp_path, alone + 'on_busy = "79160000001234"\n')[0]
 
 
+def test_all_calls_of_a_number_may_go_outside_where_the_client_says_so(tmp_path: Path) -> None:
+    outside = GOOD.replace('destination = "600"', 'destination = "+79160000001"')
+    assert faults(tmp_path, outside) == [
+        "line 25: client[0].number[0].destination: number 8 (495) 765-43-21 may not send its calls outside. "
+        "Say `forward_outside = true` for client 'acme', if its numbers shall.",
+    ]
+    allowed = outside.replace('name = "Acme"', 'name = "Acme"\nforward_outside = true')
+    assert read(tmp_path, allowed).numbers[0].destination == "+79160000001"
+    again = allowed + 'on_busy = "102"\non_no_answer = "+79160000001"\n'
+    assert faults(tmp_path, again) == [
+        "line 29: client[0].number[0].on_no_answer: from +79160000001 calls would come back to +79160000001. "
+        "Have one of the two lead to somebody else.",
+    ]
+    assert faults(tmp_path, allowed.replace("+79160000001", "+74957654321")) == [
+        "line 26: client[0].number[0].destination: +74957654321 is a number of 'acme' itself: its calls would come in "
+        "again. Name where it leads: an extension, a group or a number of somebody else.",
+    ]
+    at_night = '[client.number.hours]\ntime_zone = "UTC"\nopen = ["mon 09:00-18:00"]\notherwise = "+79160000001"\n'
+    assert faults(tmp_path, GOOD + at_night) == [
+        "line 30: client[0].number[0].hours.otherwise: number 8 (495) 765-43-21 may not send its calls outside. "
+        "Say `forward_outside = true` for client 'acme', if its numbers shall.",
+    ]
+
+
 def test_a_number_has_hours_and_leads_elsewhere_outside_of_them(tmp_path: Path) -> None:
     hours = """\
 [client.number.hours]

@@ -10,7 +10,17 @@ import pytest
 from b2bua.cdr import EndReason
 from b2bua.crm.port import Contact, EntityKind
 from b2bua.directory import Cause, Directory, Extension, Hours, Strategy
-from b2bua.routing.dialplan import DialTrunk, NoRoute, Plan, RingExtensions, find_did, plan_from_extension, plan_inbound
+from b2bua.routing.dialplan import (
+    Announce,
+    DialTrunk,
+    Diverted,
+    NoRoute,
+    Plan,
+    RingExtensions,
+    find_did,
+    plan_from_extension,
+    plan_inbound,
+)
 from b2bua.routing.groups import Turns
 from b2bua.routing.trunk_choice import TrunkChoice
 from tests.support.office import ACME, DID, directory
@@ -171,8 +181,9 @@ NO_ANSWER, BUSY, UNREGISTERED = Cause.NO_ANSWER, Cause.BUSY, Cause.UNREGISTERED
         ({"_102_on_busy": "103", "_103_on_unregistered": "+79160000001"}, "102", [BUSY], ["102", "+79160000001"]),
         ({"_102_forward_always": "103"}, "all", [BUSY], ["103"]),
         ({"_102_forward_always": "103", "_102_on_busy": "101", "_103_on_busy": "600"}, "all", [BUSY],
-         ["103", "102,103"]),
-        ({"_102_forward_always": "103", "_103_on_unregistered": "600"}, "102", [], ["102"]),
+         ["103", "103"]),                  # 103 stands in for 102
+        ({"_102_forward_always": "103", "_103_on_unregistered": "600", "_600_on_unregistered": "101"}, "101 102", [],
+         ["101"]),                         # not 102, whose calls all go to 103
         ({"_102_on_busy": "101", "_101_forward_always": "103"}, "all", [BUSY], ["102", "103"]),
         ({"_102_forward_always": "+79160000001"}, "all", [], ["+79160000001"]),
         ({"_102_on_busy": "103", "_103_on_busy": "102"}, "all", [BUSY, BUSY, BUSY], ["102", "103"]),   # no such file
@@ -198,6 +209,115 @@ def test_what_the_number_says_stands_before_what_its_destination_says() -> None:
 def test_the_responsible_person_is_followed_by_the_number_and_where_it_leads() -> None:
     plan = plan_inbound(overflowing(_102_on_busy="600"), ACME, NUMBER, ivan(77), everybody, CHOICE, NOON)
     assert told(plan, BUSY) == ["101", "102", "102,103"]
+
+
+MOBILE = "+79160000001"
+
+
+@pytest.mark.parametrize(
+    ("ways", "there", "steps"),
+    [
+        ({"_101_forward_always": "103"}, "all", [("103", 20), ("102", 20)]),
+        ({"_101_forward_always": "103", "_103_forward_always": "102"}, "all", [("102", 20)]),
+        ({"_101_forward_always": "102"}, "all", [("102", 20)]),                # not once more as the destination
+        ({"_101_forward_always": MOBILE}, "all", [(MOBILE, 20), ("102", 20)]),
+        ({"_101_on_unregistered": MOBILE}, "102", [(MOBILE, 20), ("102", 20)]),
+        ({"_101_on_unregistered": "103"}, "102 103", [("103", 20), ("102", 20)]),
+        ({"_101_on_unregistered": "103"}, "101 102 103", [("101", 20), ("102", 20)]),
+        ({"_101_on_unregistered": "103"}, "102", [("102", 20)]),
+        ({"_101_on_busy": "103", "_101_on_no_answer": "103"}, "all", [("101", 20), ("102", 20)]),
+        ({"_101_forward_always": "600"}, "all", [("102,103", 20), ("102", 20)]),
+        ({"_101_forward_always": "announcement:busy"}, "all", [("102", 20)]),
+        ({"_101_forward_always": MOBILE, "_102_forward_always": MOBILE}, "all", [(MOBILE, 20)]),
+        ({"_101_forward_always": "103", "_103_forward_always": "101"}, "all", [("102", 20)]),      # no such file
+    ],
+)
+def test_who_is_responsible_rings_where_all_their_calls_go_and_the_destination_follows(
+    ways: dict[str, str], there: str, steps: list[tuple[str, float]]
+) -> None:
+    office = overflowing(**ways)
+    plan = plan_inbound(office, ACME, NUMBER, ivan(77), lambda e: there == "all" or e.number in there, CHOICE, NOON)
+    assert isinstance(plan, Plan)
+    assert [(whom(step), step.seconds) for step in plan.steps if not isinstance(step, Announce)] == steps
+    assert plan.ends[0] == len(steps) - 1
+    said = " ".join((*plan.notes, plan.steps[0].why))
+    assert "101 is responsible for Иван" in said
+
+
+def test_of_a_responsible_person_whose_calls_go_outside_the_trunk_learns_the_number_that_was_called() -> None:
+    plan = plan_inbound(overflowing(_101_forward_always=MOBILE), ACME, NUMBER, ivan(77), nobody, CHOICE, NOON)
+    assert isinstance(plan, Plan)
+    (way,) = plan.steps
+    assert isinstance(way, DialTrunk)
+    assert way.diverted == Diverted(DID, Cause.ALWAYS)
+    assert plan.notes == (f"101 is responsible for Иван; 101 forwards all calls: on to {MOBILE}",
+                          f"{DID} goes to 102, where no phone is registered")
+    assert plan.ends == (0,)               # a call to a number of ours is no outside call by that
+
+
+def test_after_all_trunks_to_a_number_outside_comes_who_follows() -> None:
+    office = overflowing(_101_forward_always=MOBILE, _102_on_busy="+79160000002")
+    spare = replace(office.trunks[0], name="spare", priority=1)
+    office = replace(office, trunks=(*office.trunks, spare))
+    plan = plan_inbound(office, ACME, NUMBER, ivan(77), everybody, CHOICE, NOON)
+    assert isinstance(plan, Plan)
+    assert [whom(step) for step in plan.steps if not isinstance(step, Announce)] == [
+        MOBILE, MOBILE, "102", "+79160000002", "+79160000002"]
+    assert [plan.last_way(index) for index in range(5)] == [1, 1, 2, 4, 4]
+
+
+def whom(step: RingExtensions | DialTrunk) -> str:
+    return step.number if isinstance(step, DialTrunk) else ",".join(one.number for one in step.extensions)
+
+
+IN_TURN, ROUND, IDLE = Strategy.IN_TURN, Strategy.ROUND, Strategy.LONGEST_IDLE
+
+
+@pytest.mark.parametrize(
+    ("ways", "strategy", "there", "expected"),
+    [
+        ({"_102_forward_always": "101"}, Strategy.TOGETHER, "all", ["101,103"]),
+        ({"_102_forward_always": "103"}, Strategy.TOGETHER, "all", ["103"]),
+        ({"_102_forward_always": "101"}, Strategy.TOGETHER, "102 103", ["103"]),
+        ({"_102_forward_always": "101", "_101_forward_always": "103"}, IN_TURN, "all", ["103"]),
+        ({"_102_forward_always": "101"}, IN_TURN, "all", ["101", "103"]),
+        ({"_103_forward_always": "101"}, ROUND, "all", ["101", "102"]),        # the last call has begun with 102
+        ({"_103_forward_always": "101"}, IDLE, "all", ["102", "101"]),         # who has talked, wherever it rings
+        ({"_102_forward_always": MOBILE}, Strategy.TOGETHER, "all", ["103"]),
+        ({"_102_forward_always": "announcement:busy"}, IN_TURN, "all", ["103"]),
+        ({"_102_forward_always": "601"}, IN_TURN, "all", ["103"]),             # no such group
+        ({"_102_forward_always": "600"}, Strategy.TOGETHER, "all", ["102,103"]),
+        ({"_102_forward_always": "101", "_101_forward_always": "600"}, Strategy.TOGETHER, "all", ["101,103"]),
+        ({"_102_forward_always": "101", "_101_forward_always": "102"}, Strategy.TOGETHER, "all", ["101,103"]),
+        ({"_102_on_busy": "101", "_102_on_no_answer": "101", "_102_on_unregistered": "101"}, IN_TURN, "101 103",
+         ["103"]),
+    ],
+)
+def test_a_member_that_forwards_all_its_calls_is_stood_in_for(
+    ways: dict[str, str], strategy: Strategy, there: str, expected: list[str]
+) -> None:
+    office = overflowing(**ways)
+    office = replace(office, groups=(replace(office.groups[0], strategy=strategy),))
+    turns = Turns({(ACME, "600"): "102"}, {(ACME, "101"): 5.0})
+    plan = plan_from_extension(office, office.extensions[0], "600", "RU",
+                               lambda e: there == "all" or e.number in there, CHOICE, turns)
+    assert isinstance(plan, Plan)
+    assert [whom(step) for step in plan.steps if not isinstance(step, Announce)] == expected
+    assert plan.rounds == ((("600", "103"),) if strategy is ROUND else ())
+
+
+def test_what_becomes_of_members_that_forward_their_calls_is_said() -> None:
+    office = overflowing(_102_forward_always=MOBILE, _103_forward_always="101")
+    plan = plan_inbound(office, ACME, replace(NUMBER, destination="600"), None, everybody, CHOICE, NOON)
+    assert isinstance(plan, Plan)
+    left_out = f"102 forwards all calls to {MOBILE}: left out, as a group rings extensions only"
+    assert plan.steps[0].why == (
+        f"{DID} goes to 600; {left_out}; 103 forwards all calls: 101 rings in its place")
+    nobody_left = overflowing(_102_forward_always=MOBILE, _600_on_unregistered="101")
+    plan = plan_inbound(nobody_left, ACME, replace(NUMBER, destination="600"), None, lambda e: e.number != "103",
+                        CHOICE, NOON)
+    assert isinstance(plan, Plan)
+    assert plan.steps[0].why == f"{DID} goes to 600; {left_out}; no phone of 600 is registered: on to 101"
 
 
 def test_why_a_call_goes_on_is_said() -> None:
@@ -246,6 +366,26 @@ def test_who_forwards_all_calls_and_where_nobody_is_says_so() -> None:
                               "no phone of 101 is registered")
 
 
+@pytest.mark.parametrize(("ways", "seconds"), [({}, 120), ({"on_no_answer": "600", "on_unregistered": "103"}, 20)])
+def test_a_number_may_lead_outside_at_once(ways: dict[str, str], seconds: float) -> None:
+    number = replace(NUMBER, destination=MOBILE, **ways)  # type: ignore[arg-type]
+    plan = plan_inbound(OFFICE, ACME, number, None, everybody, CHOICE, NOON)
+    assert isinstance(plan, Plan)
+    (way, *_) = plan.steps
+    assert isinstance(way, DialTrunk)
+    assert (way.number, way.seconds, way.diverted) == (MOBILE, seconds, Diverted(DID, Cause.ALWAYS))
+    assert plan.notes == (f"{DID} goes to {MOBILE}",)
+    assert told(plan, NO_ANSWER) == ([MOBILE, "102,103"] if ways else [MOBILE])
+    no_trunk = replace(OFFICE, trunks=())
+    nowhere = plan_inbound(no_trunk, ACME, number, None, everybody, CHOICE, NOON)
+    why = f"{MOBILE} is an outside number, and the client has no trunk"
+    if ways:
+        assert isinstance(nowhere, Plan)
+        assert nowhere.steps[0].why == f"{DID} goes to {MOBILE}; {why}: on to 103"
+    else:
+        assert nowhere == NoRoute(480, EndReason.NOTHING_TO_RING, f"{DID} goes to {MOBILE}; {why}")
+
+
 def test_outside_of_its_hours_a_number_leads_elsewhere_and_the_responsible_person_is_left_alone() -> None:
     hours = Hours("Europe/Moscow", ("mon-fri 09:00-18:00",), "103")
     number = replace(NUMBER, hours=hours, on_busy="600")
@@ -272,7 +412,7 @@ def test_nobody_to_ring_says_why_with_everything_that_was_passed_over() -> None:
     plan = plan_inbound(OFFICE, ACME, NUMBER, ivan(77), nobody, CHOICE, NOON)
     assert isinstance(plan, NoRoute)
     assert (plan.status, plan.reason) == (480, EndReason.NOTHING_TO_RING)
-    assert "101, responsible for Иван, has no phone registered" in plan.why
+    assert "101 is responsible for Иван; no phone of 101 is registered" in plan.why
     assert "102, where no phone is registered" in plan.why
 
 

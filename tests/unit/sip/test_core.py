@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from b2bua.sip.admission import Admission, Refuse, Verdict
+from b2bua.sip.admission import MAX_SAVED, MAX_SAVERS, Admission, Balance, Refuse, Verdict
 from b2bua.sip.core import CoreConfig, OutgoingInvite, UserAgentCore
 from b2bua.sip.effects import (
     Address,
@@ -325,7 +328,7 @@ def test_a_refusal_at_the_door_is_one_answer_and_leaves_nothing(method: str) -> 
     assert (stack.session_count, stack.transaction_count, stack.next_timeout) == (0, 0, None)
 
 
-@pytest.mark.parametrize(("size", "challenges"), [(200, 2), (150, 1), (120, None)])
+@pytest.mark.parametrize(("size", "challenges"), [(300, 2), (225, 1), (180, None)])
 def test_a_refusal_says_no_more_than_the_length_of_the_request_allows(size: int, challenges: int | None) -> None:
     stack = UserAgentCore(CoreConfig(), Random(1), lambda request, flow: Refuse(401, CHALLENGES))
     effects = stack.receive(sized(message(), size), FLOW, 0.0)
@@ -335,6 +338,29 @@ def test_a_refusal_says_no_more_than_the_length_of_the_request_allows(size: int,
         assert len(answer(effects).headers.get_all("WWW-Authenticate")) == challenges
     stream = FLOW._replace(transport=Transport.TCP, connection=1)
     assert len(answer(stack.receive(sized(message(), size), stream, 0.0)).headers.get_all("WWW-Authenticate")) == 2
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(150, 400)), max_size=60))
+def test_nobody_is_sent_more_than_came_from_there_and_who_asks_again_is_answered(asked: list[tuple[str, int]]) -> None:
+    stack = UserAgentCore(CoreConfig(), Random(1), lambda request, flow: Refuse(401, CHALLENGES))
+    balance = Counter[str]()
+    for host, size in asked:
+        flow = FLOW._replace(remote=Address(host, 5060))
+        balance[host] += size
+        for effect in stack.receive(sized(message(), size), flow, 0.0):
+            assert isinstance(effect, Transmit)
+            balance[host] -= len(bytes(effect.message))
+        assert balance[host] >= 0
+    flow = FLOW._replace(remote=Address("z", 5060))
+    assert any(stack.receive(sized(message(), 150), flow, 0.0) for _ in range(2))
+
+
+def test_who_is_remembered_for_what_was_not_answered_is_bounded() -> None:
+    balance = Balance()
+    for number in range(MAX_SAVERS + 10):
+        balance.move(str(number), 100_000, 0)
+    assert balance.has("0") == 0
+    assert balance.has(str(MAX_SAVERS + 9)) == MAX_SAVED
 
 
 def test_the_cancel_and_the_repetition_of_what_was_admitted_are_not_asked_about() -> None:
