@@ -39,9 +39,9 @@ class Entry(BaseModel):
 class CrmEntry(Entry):
     base_url: str = Field(description="address of the account, https://NAME.amocrm.ru")
     token: SecretStr = Field(description="long-lived token of the integration", min_length=1)
-    forward_to_responsible: bool = Field(default=True, description="F5: the responsible user's phone rings first")
-    set_caller_name: bool = Field(default=True, description="F6: phones show the contact's name")
-    pop_up: bool = Field(default=True, description="F1: the card of the caller pops up")
+    forward_to_responsible: bool = Field(default=True, description="the responsible user's phone rings first")
+    set_caller_name: bool = Field(default=True, description="phones show the contact's name")
+    pop_up: bool = Field(default=True, description="the card of the caller pops up")
     patience: float = Field(default=1.5, ge=0, le=10, description="seconds that a phone waits for the CRM, at most")
     responsible_ring_seconds: int = Field(default=20, ge=1, le=300,
         description="how long the responsible user's phone rings before others do")

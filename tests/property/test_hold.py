@@ -124,3 +124,17 @@ async def test_a_session_that_knows_nobody_plays_to_nobody() -> None:
     assert told == []
     with pytest.raises(SdpRefused):
         session.own_answer(Side.CALLER)
+
+
+async def test_what_cannot_be_played_stops_what_was() -> None:
+    """Else the relay would keep the two apart for a sound that nobody here knows of any more."""
+    told: list[wire.Command] = []
+    session = AnchoredSession("call", OpenPorts(1, (20000, 20002)), SETTINGS, 7, told.append, BUILT_IN)
+    session.offer(sdp(Side.CALLER, "sendrecv"), Side.CALLER)
+    session.answer(sdp(Side.CALLEE, "sendrecv"), Side.CALLEE)
+    session.music_on_hold("music")
+    for direction, codecs in (("inactive", "8"), ("sendonly", "18"), ("sendrecv", "8")):
+        offered = direction_of(session.offer(sdp(Side.CALLER, direction, codecs), Side.CALLER))
+        session.answer(sdp(Side.CALLEE, {"sendonly": "recvonly"}.get(offered, offered), codecs), Side.CALLEE)
+    assert playing(told) == {}
+    session.relay_is_gone()

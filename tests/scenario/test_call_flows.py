@@ -11,13 +11,16 @@ from dataclasses import replace
 from b2bua.calls.left_behind import Undertaker
 from b2bua.cdr import CallRecord, Disposition, EndedBy, EndReason
 from b2bua.directory import Strategy, Trunk
+from b2bua.media.relay import wire
 from b2bua.sip.core import CoreConfig
 from b2bua.sip.effects import Address
 from b2bua.sip.session_timer import SessionTimerPolicy
 from tests.scenario.test_after_a_crash import next_process
+from tests.support.anchored import AnchoredPlane
 from tests.support.flows import FILE, FLOWS, HEAD, assert_written, flow, sections
 from tests.support.office import ACME, DID, OPERATOR, SERVER, Office
 from tests.support.phone import Answers, Dead, Phone, PhoneCall, Rejects, Rings
+from tests.support.watcher import watching_phone
 
 IVAN, MARIA, MOBILE = "+79161234567", "+79265554433", "+79160000001"
 SPARE, THIRD = Address("10.0.1.2", 5060), Address("10.0.1.3", 5060)
@@ -202,6 +205,34 @@ async def test_a_redirection_outside(office: Office) -> None:
     assert (await ends(office, call)).extension is None
 
 
+# -- sounds
+
+
+@flow("An announcement")
+async def test_an_announcement(office: Office) -> None:
+    """Every destination may be `announcement:NAME`: the call is answered, the sound is played once, and we hang up. It
+    is not recorded, and in the books it is no answered call. A caller who offers neither PCMA nor PCMU gets the
+    failure itself, and so does everybody when that sound is gone.
+    """
+    await goes(office, destination="announcement:unavailable")
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.over.wait()
+    record = await office.record()
+    assert (record.disposition, record.reason) == (Disposition.UNREACHABLE, EndReason.ANNOUNCED)
+
+
+@flow("An announcement after phones have rung")
+async def test_an_announcement_after_ringing(office: Office) -> None:
+    """In the dialog in which it rang. It was no answer all the same: a missed call in the books and in the CRM."""
+    await goes(office, on_no_answer="announcement:busy", ring_seconds=10)
+    await office.phone("102", Rings())
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.over.wait()
+    record = await office.record()
+    assert (record.disposition, record.reason, record.rang) == (
+        Disposition.NO_ANSWER, EndReason.ANNOUNCED, ("102",))
+
+
 # -- calls of the office
 
 
@@ -328,6 +359,27 @@ async def test_a_refused_offer(office: Office) -> None:
     assert "102 answered 488: asked again with PCMA, telephone-event" in (await ends(office, call)).why
 
 
+@flow("A call that a limit refuses")
+async def test_a_limit(office: Office) -> None:
+    """503 to whoever wants one more call outside than `outgoing_per_hour` or `max_calls` of the extension or the client
+    lets it, 403 where a `limit` refuses the prefix; nothing is sent to any trunk. The explanation names the limit, and
+    an alarm stands on the dashboard, in the metrics and in the log for an hour. What a phone transfers or sends on
+    counts as well; emergency numbers never do.
+    """
+    office.change(extensions=tuple(replace(one, outgoing_per_hour=1) for one in office.books.directory.extensions))
+    await office.pbx.settings_changed()
+    anna = await office.phone("101")
+    call = anna.call(MARIA)
+    await call.answered.wait()
+    await asyncio.sleep(60)
+    await ends(office, call)
+    second = anna.call(MARIA)
+    await second.over.wait()
+    record = await office.record(2)
+    assert (second.status, record.reason) == (503, EndReason.LIMIT_REACHED)
+    assert len(office.trunk.calls) == 1
+
+
 # -- while two talk
 
 
@@ -352,6 +404,24 @@ async def test_hold(office: Office) -> None:
     await ends(office, call)
 
 
+@flow("Music on hold")
+async def test_music_on_hold(office: Office) -> None:
+    """With `music_on_hold` of the client, who is held hears the server's music until the other resumes: `inactive`,
+    which would let it hear nothing, goes on as `sendonly`. Who holds by `sendonly` may send music of its own, and ours
+    yields to that. When both hold, nobody hears anything.
+    """
+    office.change(clients=tuple(replace(one, music_on_hold="music") for one in office.books.directory.clients))
+    await office.pbx.settings_changed()
+    boris = await office.phone("102")
+    call = await answered(office)
+    mine = boris.calls[0]
+    await mine.agree("inactive")
+    assert (mine.direction, call.direction) == ("inactive", "sendonly")
+    await asyncio.sleep(20)
+    await mine.agree("sendrecv")
+    assert (await ends(office, call)).talk_seconds == 25
+
+
 @flow("An INVITE without an offer")
 async def test_an_offerless_invite(office: Office) -> None:
     """It goes on without one; the phone's 200 holds the offer, our 200 passes it on, the caller's ACK brings the
@@ -373,6 +443,58 @@ async def test_an_offerless_reinvite(office: Office) -> None:
     call = await answered(office)
     boris.do(boris.calls[0].session.reoffer(b"", boris.now()))
     await asyncio.sleep(5)
+    assert not call.over.is_set()
+    await ends(office, call)
+
+
+@flow("Keys by INFO, and by RTP events")
+async def test_keys(office: Office) -> None:
+    """A phone without telephone-event (RFC 4733) says its keys by INFO, and an outside that has it hears them as events
+    in its RTP. The other way round, events are taken out of the audio and become INFOs, one after the other. Where
+    both have events, or neither has, each passes as it is. Who refuses INFO for good (405, 415, 501), or does not
+    answer, is sent no more of them.
+    """
+    boris = await office.phone("102")
+    boris.has_events = False
+    call = await answered(office)
+    mine = boris.calls[0]
+    mine.info("Signal=5\r\nDuration=160\r\n", "application/dtmf-relay")
+    await asyncio.sleep(5)
+    assert (mine.responses, call.requests) == ([200], [])
+    office.network.remark("S", "S", "RTP events of 7 from the caller")
+    assert isinstance(office.pbx.media, AnchoredPlane)
+    office.pbx.media.session().hear(wire.Pressed(1, 0, "7", 160))
+    await asyncio.sleep(5)
+    assert [one.body for one in mine.requests] == [b"Signal=7\r\nDuration=160\r\n"]
+    await ends(office, call)
+
+
+@flow("A fax")
+async def test_a_fax(office: Office) -> None:
+    """T.38 takes the audio's place by re-INVITE (RFC 3264 §8.3), with the relay's address as ever, and audio takes its
+    place again. What is not audio is not recorded.
+    """
+    boris = await office.phone("102")
+    call = await answered(office)
+    mine = boris.calls[0]
+    mine.reoffer(boris.fax_sdp())
+    await asyncio.sleep(30)
+    assert b"m=image" in call.sdp
+    await mine.agree("sendrecv")
+    await asyncio.sleep(5)
+    assert b"m=image" not in call.sdp
+    await ends(office, call)
+
+
+@flow("A fax that is refused")
+async def test_a_refused_fax(office: Office) -> None:
+    """Refused to who asked for it, with the same status; the two talk on, or send their fax as audio."""
+    boris = await office.phone("102")
+    call = await answered(office)
+    office.trunk.refuses_offers = 488
+    boris.calls[0].reoffer(boris.fax_sdp())
+    await asyncio.sleep(5)
+    assert b"m=image" not in call.sdp
     assert not call.over.is_set()
     await ends(office, call)
 
@@ -432,6 +554,70 @@ async def test_a_lost_ack(office: Office) -> None:
     assert mine.over.is_set()
 
 
+# -- pickup, and lamps
+
+
+@flow("A call is picked up by code")
+async def test_pickup_by_code(office: Office) -> None:
+    """`**102` takes what rings at 102, `**600` what has rung longest at a member of that group, `*8` at a colleague of
+    one's own groups; inside calls and calls from outside, of one's own client. It stays one call with one record,
+    whose employee is who picked it up. The phones that rang learn that it was completed elsewhere (RFC 3326), and
+    count no missed call. Nothing rings there: 480; no such number: 404.
+    """
+    boris, vera = await office.phone("102", Rings()), await office.phone("103")
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.rang.wait()
+    await asyncio.sleep(4)
+    mine = vera.call("**102")
+    await mine.answered.wait()
+    await asyncio.sleep(20)
+    record = await ends(office, call)
+    assert (record.extension, record.rang) == ("103", ("102",))
+    assert not boris.calls[0].answered.is_set()
+
+
+@flow("A call is picked up by the lamp", shows=("Expires",))
+async def test_pickup_by_lamp(office: Office) -> None:
+    """A phone that watches a colleague's (RFC 4235) is told the Call-ID and tags of what rings there, and dials the
+    colleague with these in Replaces (RFC 3891 §7.1): INVITE to 102, which is answered instead of 102.
+    """
+    vera = await watching_phone(office, "103", host="10.0.2.103")
+    lamp = vera.lamp("102")
+    assert (await lamp.subscribe()).status == 200
+    await office.phone("102", Rings())
+    await asyncio.sleep(2)
+    call = office.trunk.call(DID, as_=IVAN)
+    await call.rang.wait()
+    await asyncio.sleep(4)
+    mine = vera.call("102", headers=[("Replaces", lamp.told[-1][0].replaces)])
+    await mine.answered.wait()
+    await asyncio.sleep(20)
+    assert (await ends(office, call)).extension == "103"
+    assert lamp.lit == []
+
+
+@flow("The life of a lamp", shows=("Expires", "Subscription-State"))
+async def test_a_lamp(office: Office) -> None:
+    """SUBSCRIBE to an extension of the own client, with a password (RFC 6665): NOTIFY at once, and whenever something
+    changes there, in full state and no more than once a second. With whom the colleague talks is told where
+    `show_callers` lets it. 404: no such extension; 489: another event than *dialog*. A NOTIFY that is answered by 481
+    or not at all ends the subscription; so do the end of the extension, and of our process.
+    """
+    anna = await watching_phone(office, "101", host="10.0.2.101")
+    lamp = anna.lamp("102")
+    assert (await lamp.subscribe(600)).status == 200
+    await office.phone("102", Answers(after=4.0))
+    await asyncio.sleep(2)
+    call = await answered(office)
+    await ends(office, call)
+    await asyncio.sleep(300)
+    assert (await lamp.subscribe(600)).status == 200
+    await asyncio.sleep(60)
+    assert (await lamp.subscribe(0)).status == 200
+    await asyncio.sleep(2)
+    assert lamp.states == [[], ["early"], ["confirmed"], []]
+
+
 # -- transfer
 
 
@@ -484,6 +670,25 @@ async def test_a_blind_transfer_that_fails(office: Office) -> None:
     assert mine.notified[-1][0] == "486 Busy Here"
     await mine.agree("sendrecv")
     assert (await ends(office, call)).extension == "102"
+
+
+@flow("Blind transfer to an outside number")
+async def test_a_blind_transfer_outside(office: Office) -> None:
+    """Many operators' gateways take no INVITE without an offer: theirs has one that is made for the party who remains,
+    from what that one has said, and the answer goes to that one by re-INVITE. From is the office's number, and the
+    call takes a second line of the trunk. The record stays with the extension that transferred.
+    """
+    boris = await office.phone("102")
+    call = await answered(office)
+    mine = boris.calls[0]
+    await mine.agree("sendonly")
+    mine.refer(f"<sip:{MARIA}@10.0.0.1>")
+    await mine.over.wait()
+    await asyncio.sleep(20)
+    outside = office.trunk.calls[1]
+    assert b"m=audio" in outside.session.offer
+    assert (await ends(office, call)).extension == "102"
+    assert outside.over.is_set()
 
 
 @flow("Attended transfer")

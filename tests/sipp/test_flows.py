@@ -122,7 +122,7 @@ async def test_a_call_from_outside_that_is_transferred(ends: Ends) -> None:
     caller = unique_number("transfer")
     await ends.pair_and(
         ends.phone("102", "inbound_transfer_target_uas"),
-        ends.phone("101", "inbound_transfer_uas"),
+        ends.phone("101", "inbound_transfer_uas", target="102"),
         ends.trunk("inbound_transfer_uac", caller=caller, called=DID),
     )
     record = ends.daemon.record(caller=caller)

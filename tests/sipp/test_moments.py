@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support import sipp
 from tests.support.daemon import Addresses, Daemon, running_daemon
 from tests.support.pings import answered_pings
-from tests.support.sipp import Sipp, bound, ended, run_pair
+from tests.support.sipp import Sipp, bound, ended, run_pair, seen
 
 pytestmark = pytest.mark.skipif(not sipp.available, reason="SIPp is not installed (Debian: sip-tester)")
 
 T1 = 0.05                                 # seconds: 64·T1 is 3.2
 BEHIND = 5080                             # of a trunk's SIPp, behind answered_pings at 5060
 PASSWORD = "correct-horse-battery"
-DID = "+7495111220{0}"                    # rings extension 10{0}
+DID = "+749511122{0:02}"                  # rings extension 1{0:02}
+GROUP_DID = DID.format(60)                # rings 111 and 112
 
 OFFICE = """\
 [[client]]
 id = "office"
 name = "Office"
+
+[[client.limit]]
+prefix = "+882"
+refused = true
 
 [[client.trunk]]
 name = "first"
@@ -52,13 +59,21 @@ port = 5060
 priority = 1
 """ + "".join(f"""
 [[client.extension]]
-number = "10{digit}"
+number = "1{digits:02}"
 password = "{PASSWORD}"
 
 [[client.number]]
-number = "{DID.format(digit)}"
-destination = "10{digit}"
-""" for digit in range(1, 9))
+number = "{DID.format(digits)}"
+destination = "1{digits:02}"
+""" for digits in range(1, 16)) + f"""
+[[client.group]]
+number = "600"
+members = ["111", "112"]
+
+[[client.number]]
+number = "{GROUP_DID}"
+destination = "600"
+"""
 
 REGISTERING = """
 [[client.trunk]]
@@ -92,13 +107,43 @@ class Ends:
         return Sipp(scenario, self.daemon.addresses.phone(extension), self.logs / extension, login=login,
                     password=PASSWORD, keys={"caller": login, **keys})
 
-    async def call_in(self, digit: int, called: str, caller: str, *others: Sipp, **keys: str) -> dict[str, object]:
-        """A call to the phone of that digit, which plays `called`; the record of it."""
-        number, extension = f"+791611122{digit}0", f"10{digit}"
-        await self.phone(extension, "register_uac").run(self.daemon.sip)
-        trunk = replace(self.trunk(caller, caller=number, called=DID.format(digit)), port=BEHIND + digit)
-        await with_others(self, others, self.phone(extension, called, **keys), trunk)
+    async def register(self, *phones: Sipp) -> None:
+        for phone in phones:
+            await replace(phone, scenario="register_uac").run(self.daemon.sip)
+
+    async def call_in(
+        self, digits: int, called: str, caller: str, *others: Sipp, dialled: str = "", **keys: str
+    ) -> dict[str, Any]:
+        """A call to the phone of these digits, which plays `called`; the record of it."""
+        number, phone = f"+79161112{digits:02}0", self.phone(f"1{digits:02}", called, **keys)
+        await self.register(phone)
+        await with_others(self, others, phone, self.caller(digits, caller, number, dialled or DID.format(digits)))
         return self.daemon.record(caller=number)
+
+    async def taken(self, caller: str, called: Sipp, when: str, taker: Sipp) -> dict[str, Any]:
+        """A call that is taken by its dialog (RFC 3891) when that phone has had such a message; the record of it."""
+        await self.register(called)
+        digits = int(called.keys["caller"][-2:])
+        number = f"+79161113{digits:02}0"
+        trunk = self.caller(digits, caller, number, DID.format(digits))
+        async with ended(await called.start()) as there:
+            await bound(called.host, called.port)
+            async with ended(await trunk.start(self.daemon.sip)) as calling:
+                await seen(called, when)
+                keys = {**taker.keys, "called": called.keys["caller"][-3:], "replaces": replaces(called)}
+                async with ended(await replace(taker, keys=keys).start(self.daemon.sip)) as taking:
+                    for end, process in ((taker, taking), (called, there), (trunk, calling)):
+                        await end.finish(process)
+        return self.daemon.record(caller=number)
+
+    def caller(self, digits: int, scenario: str, number: str, dialled: str) -> Sipp:
+        """The trunk, by a port of its own."""
+        return replace(self.trunk(scenario, caller=number, called=dialled), port=BEHIND + digits)
+
+    def second_phone(self, extension: str, scenario: str, **keys: str) -> Sipp:
+        """At another address."""
+        host = self.daemon.addresses.phone(str(int(extension) + 100))
+        return replace(self.phone(extension, scenario, **keys), host=host, logs=self.logs / f"{extension}-second")
 
 
 async def with_others(ends: Ends, others: tuple[Sipp, ...], called: Sipp, caller: Sipp) -> None:
@@ -159,6 +204,13 @@ async def test_a_busy_callee_is_busy_through_every_trunk(ends: Ends) -> None:
     assert (record["trunk"], record["disposition"], record["status"]) == ("busy", "busy", 486)
 
 
+async def test_a_callee_who_declines_declines_through_every_trunk(ends: Ends) -> None:
+    caller = ends.phone("102", "outbound_declined_uac", called="89263550603")
+    await run_pair(ends.trunk("outbound_declined_uas", ends.host("busy")), caller, ends.daemon.sip)
+    record = ends.daemon.record(dialled="+79263550603")
+    assert (record["trunk"], record["disposition"], record["status"]) == ("busy", "declined", 603)
+
+
 async def test_a_trunk_registers_with_digest_takes_a_longer_time_and_comes_again_before_it_is_over(
     ends: Ends, tmp_path: Path
 ) -> None:
@@ -177,6 +229,12 @@ async def test_a_trunk_registers_with_digest_takes_a_longer_time_and_comes_again
     await asyncio.to_thread(ends.daemon.command, "apply", str(changed))
 
 
+async def test_where_the_office_may_not_call_no_trunk_is_asked(ends: Ends) -> None:
+    await ends.phone("101", "outbound_refused_uac", called="81088213300012").run(ends.daemon.sip)
+    record = ends.daemon.record(dialled="+88213300012")
+    assert (record["trunk"], record["disposition"], record["reason"]) == (None, "refused", "limit reached")
+
+
 # -- calls that come in, side by side
 
 async def test_the_moments_of_a_call_from_outside(ends: Ends) -> None:
@@ -191,3 +249,60 @@ async def test_the_moments_of_a_call_from_outside(ends: Ends) -> None:
     assert (unacknowledged["reason"], unacknowledged["ended_by"]) == ("no ACK", "switch")
     for record, extension in ((asked, "102"), (reliable, "103"), (moved, "105")):
         assert (record["extension"], record["disposition"], record["reason"]) == (extension, "answered", "hung up")
+
+
+async def test_what_two_who_talk_do_at_the_same_moment(ends: Ends) -> None:
+    timers, asked, gone, glare, crossing, written = await asyncio.gather(
+        ends.call_in(5, "inbound_timer_uas", "inbound_timer_uac"),
+        ends.call_in(6, "inbound_offerless_reinvite_uas", "inbound_offerless_reinvite_uac"),
+        ends.call_in(7, "inbound_gone_uas", "inbound_gone_uac"),
+        ends.call_in(8, "inbound_glare_uas", "inbound_glare_uac"),
+        ends.call_in(9, "inbound_crossing_uas", "inbound_crossing_uac"),
+        ends.call_in(12, "inbound_message_uas", "inbound_message_uac"),
+    )
+    for record in (timers, asked, glare, written):
+        assert (record["disposition"], record["ended_by"], record["reason"]) == ("answered", "caller", "hung up")
+    assert (crossing["disposition"], crossing["ended_by"], crossing["reason"]) == ("answered", "callee", "hung up")
+    assert (gone["disposition"], gone["ended_by"], gone["reason"]) == ("answered", "callee", "dialog gone")
+
+
+async def test_who_rings_beside_others_and_who_does_not_ring_yet(ends: Ends) -> None:
+    mobile, colleague = ends.second_phone("110", "inbound_pickup_uas"), ends.phone("112", "inbound_answered_uas")
+    await ends.register(mobile, colleague)
+    desk, group, early, cancelled = await asyncio.gather(
+        ends.call_in(10, "inbound_answered_uas", "inbound_answered_uac", mobile),
+        ends.call_in(11, "inbound_busy_uas", "inbound_answered_uac", colleague, dialled=GROUP_DID),
+        ends.call_in(13, "inbound_early_media_uas", "inbound_early_media_uac"),
+        ends.call_in(14, "inbound_slow_to_ring_uas", "inbound_cancelled_at_once_uac"),
+    )
+    assert [record["extension"] for record in (desk, group, early)] == ["110", "112", "113"]
+    assert {record["disposition"] for record in (desk, group, early)} == {"answered"}
+    assert (cancelled["disposition"], cancelled["ended_by"]) == ("abandoned", "caller")
+
+
+async def test_who_is_transferred_outside_is_introduced_by_an_offer(ends: Ends) -> None:
+    target = "+79165550101"
+    record = await ends.call_in(
+        15, "inbound_transfer_uas", "inbound_transfer_uac", ends.second("inbound_callee_hangs_up_uas"), target=target)
+    assert (record["extension"], record["disposition"], record["ended_by"]) == ("115", "answered", "callee")
+    assert target in record["why"]
+
+
+async def test_another_phone_of_the_same_person_takes_the_call_over(ends: Ends) -> None:
+    desk, mobile = ends.phone("102", "inbound_answered_uas"), ends.second_phone("102", "inbound_takeover_uac")
+    record = await ends.taken("inbound_transfer_uac", desk, "ACK sip:", mobile)
+    assert (record["extension"], record["disposition"], record["ended_by"]) == ("102", "answered", "callee")
+
+
+async def test_a_colleague_takes_a_call_that_rings(ends: Ends) -> None:
+    ringing, colleague = ends.phone("103", "inbound_pickup_uas"), ends.phone("104", "inbound_takeover_uac")
+    record = await ends.taken("inbound_callee_hangs_up_uac", ringing, "SIP/2.0 180", colleague)
+    assert (record["extension"], record["disposition"], record["rang"]) == ("104", "answered", '["103"]')
+
+
+def replaces(called: Sipp) -> str:
+    """How another phone names the dialog of this one (RFC 3891)."""
+    log = called.log("messages")
+    call_id, ours, its = (re.findall(pattern, log)[0] for pattern in (
+        r"Call-ID: (\S+)", r"From: [^\n]*;tag=(\S+)", r"To: [^\n]*;tag=(\S+)"))
+    return f"{call_id};to-tag={ours};from-tag={its}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from b2bua.media.plane import MediaSession
@@ -14,11 +14,26 @@ from b2bua.media.sounds import BUILT_IN
 
 SETTINGS = RelaySettings("10.0.0.1", "10.0.0.1")
 SOUND = 5.0                                # seconds that each sound takes
+SIDES = ("caller", "callee")
+
+
+def in_words(command: wire.Command) -> str:
+    match command:
+        case wire.Play(side=side, sound=sound, repeat=repeat):
+            return f"{sound} to the {SIDES[side]}" + (", again and again" if repeat else ", once")
+        case wire.Stop(side=side):
+            return f"no more of it to the {SIDES[side]}"
+        case wire.SendDigit(side=side, digit=digit):
+            return f"RTP events of {digit} to the {SIDES[side]}"
+        case _:
+            return ""
 
 
 class AnchoredPlane:
-    def __init__(self) -> None:
+    def __init__(self, remark: Callable[[str], None] = lambda text: None) -> None:
+        """`remark` hears in words what the relay shall send, beside what it passes on."""
         self.told: list[wire.Command] = []
+        self._remark = remark
         self._opened = 0
         self._open_now: list[AnchoredSession] = []
         self.sessions: list[AnchoredSession] = []
@@ -77,6 +92,8 @@ class AnchoredPlane:
 
         def tell(command: wire.Command) -> None:
             self.told.append(command)
+            if words := in_words(command):
+                self._remark(words)
             if isinstance(command, wire.Play) and not command.repeat:
                 loop.call_later(SOUND, session.hear, wire.Played(command.session, command.side, command.number))
 

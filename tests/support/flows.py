@@ -17,7 +17,6 @@ import difflib
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +41,8 @@ writes it again.
 
 `S` is Smartswitch. Not drawn: 100 (Trying), and REGISTER and OPTIONS but where the flow is about them. A response
 says its method unless that is INVITE. `#2` is the second call with the same participant, *again* a retransmission,
-`x` a message that did not arrive, `*` what goes into the books; a row of colons is time that passes.
+`x` a message that did not arrive, `*` what goes into the books or what the relay sends by itself; a row of colons is
+time that passes.
 """
 
 Test = Callable[[Office], Awaitable[None]]
@@ -59,8 +59,7 @@ class Flow:
 
     async def section(self) -> str:
         """Run the test, and write down what it did."""
-        office: AbstractAsyncContextManager[Office] = open_office(media=AnchoredPlane())
-        async with office as opened:
+        async with open_office(media=AnchoredPlane(lambda text: opened.network.remark(US, US, text))) as opened:
             await self.test(opened)
             without = "" if self.crm else "amoCRM"
             ladder = Ladder(NAMES | dict(self.names), self.hides, self.shows, without).draw(opened.network)

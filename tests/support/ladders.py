@@ -14,7 +14,9 @@ from tests.support.network import Carried, Network, Remark
 US = "S"
 NARROWEST = 12                            # characters between two lifelines
 SILENCE = 0.95                            # seconds without a message that are worth a row
-_SDP_LINES = re.compile(rb"(?m)^(?:a=(sendonly|recvonly|inactive)|(c=IN IP4 0\.0\.0\.0)|(m=audio 0))[ \r]")
+_SDP_LINES = re.compile(
+    rb"(?m)^(?:a=(sendonly|recvonly|inactive)|(c=IN IP4 0\.0\.0\.0)|(m=audio 0)|m=image \d+ \w+ (t38))[ \r]")
+_DIALOG_STATES = re.compile(rb"<state[^>]*>(\w+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +130,18 @@ def _request(request: Request) -> tuple[list[str], list[str]]:
         case "NOTIFY":
             state = (headers.get("Subscription-State") or "").partition(";")[0]
             return ["NOTIFY"], ["terminated"] if state == "terminated" else []
-        case "BYE" if reason := headers.get("Reason"):
-            return ["BYE"], [reason.partition(";text")[0]]
+        case "BYE" | "CANCEL" as end if reason := headers.get("Reason"):
+            return [end], [reason.partition(";text")[0]]
+        case "SUBSCRIBE":
+            return ["SUBSCRIBE", request.uri.user], brings
         case method:
             return [method], brings
 
 
 def _body(message: Message) -> list[str]:
-    """What is in the body: of SDP how it differs from talking, of a sipfrag its status, of others the kind."""
+    """What is in the body: of SDP how it differs from talking, of a sipfrag its status, of a key which one, of
+    dialog-info the dialogs' states, of others the kind.
+    """
     if not message.body:
         return []
     match message.content_type:
@@ -145,6 +151,10 @@ def _body(message: Message) -> list[str]:
             return [f"SDP {word.removeprefix('c=IN IP4 ')}".rstrip()]
         case "message/sipfrag":
             return [message.body.decode().partition("\r\n")[0].removeprefix("SIP/2.0 ")]
+        case "application/dtmf-relay":
+            return [message.body.decode().partition("\r\n")[0]]
+        case "application/dialog-info+xml":
+            return [f"dialog {state.decode()}" for state in _DIALOG_STATES.findall(message.body)]
         case kind:
             return [kind.rpartition("/")[2]]
 

@@ -48,7 +48,7 @@ def _pass_on(outside: socket.socket, inside: socket.socket, stop: socket.socket,
                 data, source = outside.recvfrom(LARGEST)
                 if data.startswith(b"OPTIONS "):
                     outside.sendto(pong(data), source)
-                elif not data.startswith(b"SIP/2.0"):
+                else:
                     caller = source
                     inside.sendto(data, behind)
 

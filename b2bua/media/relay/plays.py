@@ -44,9 +44,11 @@ class Plays:
     def play(self, side: int, sound: str, tuning: Tuning | str | None, *, repeat: bool, yields: bool,
              listens: bool) -> asyncio.Future[str | None]:
         """`tuning` may be a sentence that says why it cannot be."""
-        self._drop(side, "something else was played")
+        dropped = self._drop(side, "something else was played")
         ended: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         if not isinstance(tuning, Tuning):
+            if dropped:
+                self._send(wire.Stop(self._session, side))
             ended.set_result(tuning or "nothing is agreed upon yet")
             return ended
         self._number += 1
