@@ -107,7 +107,8 @@ OFFERS = {
     "alac": NO_AUDIO, "bfcp": "200: audio 9", "dante-aes67": MULTICAST, "extmap-encrypt": NO_AUDIO, "hacky": NO_AUDIO,
     "icelite": NO_AUDIO, "invalid": "200: audio 0", "jsep": NO_AUDIO, "jssip": NO_AUDIO, "mediaclk-avbtp": MULTICAST,
     "mediaclk-ptp-v2": MULTICAST, "mediaclk-ptp-v2-w-rate": MULTICAST, "mediaclk-rtp": MULTICAST, "normal": NO_AUDIO,
-    "onvif": NO_AUDIO, "rtcp-fb": "200: audio 96 (opus/48000/2)", "sctp-dtls-26": NO_AUDIO, "simulcast": "200: audio 0",
+    "onvif": NO_AUDIO, "rtcp-fb": "200: audio 96 101 (opus/48000/2) (telephone-event/48000)",
+    "sctp-dtls-26": NO_AUDIO, "simulcast": "200: audio 0",
     "ssrc": NO_AUDIO, "st2022-6": NO_AUDIO, "st2110-20": NO_AUDIO, "tcp-active": NO_AUDIO, "tcp-passive": NO_AUDIO,
     "ts-refclk-media": MULTICAST, "ts-refclk-sess": MULTICAST,
 }
@@ -193,6 +194,9 @@ async def answered(office: Office, data: bytes, source: Address) -> list[Respons
     office.network.log.clear()
     office.agent.on_message(data, Flow(Transport.UDP, SERVER, source))
     await asyncio.sleep(3)
+    if data.startswith(b"REGISTER") and not responses(office):      # briefer than a challenge: it has to ask again
+        office.agent.on_message(data, Flow(Transport.UDP, SERVER, source))
+        await asyncio.sleep(3)
     return responses(office)
 
 
