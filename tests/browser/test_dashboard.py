@@ -81,6 +81,7 @@ async def a_day(site: Site) -> None:
                             TrunkState(ACME, "reserve", False, "no answer to OPTIONS")]
     site.control.phones += [RegisteredPhone(ACME, "101", "sip:101@192.0.2.17:5062", "Yealink SIP-T54W 96.86.0.70", 250),
                             RegisteredPhone(ACME, "102", "sip:x7ab@198.51.100.4:50123;transport=tcp", HOSTILE, 99)]
+    site.control.alarming.append("101 of acme has made 60 outgoing calls within the hour (outgoing_per_hour)")
     nearest = "number +74951112233 belongs to acme, whose operator (acme) has 203.0.113.0/24"
     site.control.strangers += [TurnedAway(now, "203.0.114.7", "+74951112233", nearest, "challenge"),
                                TurnedAway(now, "198.51.100.9", HOSTILE, "nearest is operator (acme)", "silence")]
@@ -121,6 +122,7 @@ async def test_it_shows_the_day_in_every_light_and_size(opened: Open, tmp_path: 
         await tab.photograph(tmp_path / f"dashboard-{name}.png")
         assert await tab.value("document.documentElement.scrollWidth") <= width
     assert await tab.value("document.querySelectorAll('#live .call').length") == 4
+    assert "made 60 outgoing calls" in await tab.value("document.querySelector('#live [role=alert]').textContent")
     assert await tab.value("document.title") == "4 calls · Smartswitch"
     assert await tab.value("document.querySelectorAll('#live script, #history script, #live img').length") == 0
     assert (await tab.value("document.querySelector('#live').textContent")).count(HOSTILE) == 3
