@@ -16,7 +16,7 @@ from b2bua.calls.ring import Caller, ring
 from b2bua.calls.transfer import converse
 from b2bua.cdr import Disposition, EndedBy, EndReason
 from b2bua.media.plane import MediaError, MediaSession, SdpRefused, Side
-from b2bua.routing.dialplan import NoRoute, Plan
+from b2bua.routing.plan import NoRoute, Plan
 from b2bua.sip.effects import EndCause
 from b2bua.sip.reasons import fields, q850
 from b2bua.ua.leg import IncomingLeg, LegEnded, while_up

@@ -14,7 +14,7 @@ from b2bua.calls.round import Branch
 from b2bua.cdr import ClientId
 from b2bua.directory import Extension, Trunk
 from b2bua.net.resolver import Resolver
-from b2bua.routing.dialplan import DialTrunk, RingExtensions
+from b2bua.routing.plan import DialTrunk, RingExtensions
 from b2bua.sip.core import OutgoingInvite
 from b2bua.sip.effects import Flow, TlsPeer, Transport
 from b2bua.sip.fields import NameAddr

@@ -10,7 +10,7 @@ from typing import Final
 
 from b2bua import numbers
 from b2bua.directory import Cause
-from b2bua.routing.dialplan import DialTrunk
+from b2bua.routing.plan import DialTrunk
 from b2bua.sip.fields import NameAddr
 from b2bua.sip.grammar import ParseError
 from b2bua.sip.message import Request

@@ -8,7 +8,7 @@ from b2bua import numbers
 from b2bua.cdr import ClientId, Direction, EndReason
 from b2bua.control import Explanation, PlannedStep
 from b2bua.directory import Number
-from b2bua.routing.dialplan import Announce, DialTrunk, NoRoute, Plan, RingExtensions, Step
+from b2bua.routing.plan import Announce, DialTrunk, NoRoute, Plan, RingExtensions, Step
 
 if TYPE_CHECKING:
     from b2bua.calls.switchboard import Switchboard

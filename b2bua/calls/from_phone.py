@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from b2bua.calls.call import CallInProgress
 from b2bua.calls.connect import connect, to_its_end
-from b2bua.routing.dialplan import NoRoute, Plan
+from b2bua.routing.plan import NoRoute, Plan
 from b2bua.ua.leg import IncomingLeg, while_up
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from enum import Enum
 
 from b2bua.cdr import Disposition, EndedBy, EndReason
 from b2bua.directory import Cause, Extension
-from b2bua.routing.dialplan import DialTrunk
+from b2bua.routing.plan import DialTrunk
 from b2bua.sip.effects import EndCause, Party
 from b2bua.sip.fields import Reason
 from b2bua.sip.uri import Uri

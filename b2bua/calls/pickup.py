@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from b2bua.calls.board import Board, Line
 from b2bua.cdr import EndReason
 from b2bua.directory import Client, Directory, Extension
-from b2bua.routing.dialplan import NoRoute
+from b2bua.routing.plan import NoRoute
 from b2bua.sip.reasons import COMPLETED_ELSEWHERE
 from b2bua.ua.leg import IncomingLeg, Wish
 

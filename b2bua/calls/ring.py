@@ -15,7 +15,7 @@ from b2bua.calls.round import Branch, Round, Waiting
 from b2bua.calls.way_out import may_not_go, through
 from b2bua.directory import Cause
 from b2bua.media.plane import MediaSession, SdpRefused, Side
-from b2bua.routing.dialplan import Announce, DialTrunk, NoRoute, Plan, RingExtensions
+from b2bua.routing.plan import Announce, DialTrunk, NoRoute, Plan, RingExtensions
 from b2bua.sip.effects import Effect
 from b2bua.ua.leg import HeaderFields, IncomingLeg, Leg, Wish
 

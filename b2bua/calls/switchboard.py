@@ -42,16 +42,8 @@ from b2bua.crm.lookup import Lookup
 from b2bua.crm.port import Contact, Crm, CrmError, CrmWrite, PopUp
 from b2bua.directory import CrmAccount, Directory, Extension, Number, Trunk
 from b2bua.media.plane import MediaPlane, MediaSession
-from b2bua.routing.dialplan import (
-    DialTrunk,
-    NoRoute,
-    Plan,
-    find_did,
-    plan_from_extension,
-    plan_inbound,
-    plan_moved,
-    why_no_did,
-)
+from b2bua.routing.dialplan import find_did, plan_from_extension, plan_inbound, plan_moved, why_no_did
+from b2bua.routing.plan import DialTrunk, NoRoute, Plan
 from b2bua.sip.dialog_info import DialogInfo
 from b2bua.sip.fields import Replaces
 from b2bua.sip.grammar import ParseError

@@ -14,7 +14,7 @@ from b2bua.calls.call import CallInProgress
 from b2bua.calls.outcomes import Unanswered
 from b2bua.cdr import CallId, Disposition, EndReason
 from b2bua.directory import Client
-from b2bua.routing.dialplan import DialTrunk
+from b2bua.routing.plan import DialTrunk
 
 MAX_ALARMS: Final = 1000                   # at once; what is beyond is counted all the same
 

@@ -19,7 +19,8 @@ from b2bua.calls.ring import ring
 from b2bua.cdr import Direction, Disposition, EndedBy, EndReason
 from b2bua.directory import Extension
 from b2bua.media.plane import Side
-from b2bua.routing.dialplan import RING_SECONDS, NoRoute, Plan, RingExtensions
+from b2bua.routing.dialplan import RING_SECONDS
+from b2bua.routing.plan import NoRoute, Plan, RingExtensions
 from b2bua.sip.fields import Replaces
 from b2bua.sip.grammar import ParseError
 from b2bua.sip.message import Request

@@ -12,8 +12,8 @@ from types import MappingProxyType
 
 from b2bua.cdr import ClientId
 from b2bua.directory import Directory, Extension
-from b2bua.routing.dialplan import NoRoute, Plan
 from b2bua.routing.groups import Key, Turns
+from b2bua.routing.plan import NoRoute, Plan
 
 
 class GroupTurns:

@@ -12,7 +12,7 @@ from b2bua.calls.redirection import MAX_REDIRECTIONS, first_place, place_of
 from b2bua.calls.round import Round, Waiting
 from b2bua.calls.tolls import is_emergency
 from b2bua.cdr import Direction, EndReason
-from b2bua.routing.dialplan import DialTrunk
+from b2bua.routing.plan import DialTrunk
 from b2bua.sip.effects import Flow
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from b2bua.cdr import ClientId
 from b2bua.crm.port import Contact, EntityKind
 from b2bua.directory import Cause, Directory, Strategy
 from b2bua.faults import ConfigurationFaults
-from b2bua.routing.dialplan import Announce, DialTrunk, NoRoute, Plan, RingExtensions, Step, plan_inbound
+from b2bua.routing.dialplan import plan_inbound
 from b2bua.routing.groups import Turns
+from b2bua.routing.plan import Announce, DialTrunk, NoRoute, Plan, RingExtensions, Step
 from b2bua.routing.trunk_choice import TrunkChoice
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)

@@ -7,7 +7,7 @@ import pytest
 from b2bua.calls.diversion import MAX_TIMES, History, diverted_headers, history_of
 from b2bua.cdr import ClientId
 from b2bua.directory import Cause, Trunk
-from b2bua.routing.dialplan import DialTrunk, Diverted
+from b2bua.routing.plan import DialTrunk, Diverted
 from b2bua.sip.headers import Headers
 from b2bua.sip.message import Request
 from b2bua.sip.uri import Uri

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from b2bua.calls.redirection import MAX_CONTACTS, contacts_of, place_of
 from b2bua.cdr import ClientId
 from b2bua.directory import Trunk
-from b2bua.routing.dialplan import DialTrunk
+from b2bua.routing.plan import DialTrunk
 from b2bua.sip.effects import Address, Flow, Transport
 from b2bua.sip.headers import Headers
 from b2bua.sip.message import Response

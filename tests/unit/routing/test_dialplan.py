@@ -10,18 +10,9 @@ import pytest
 from b2bua.cdr import EndReason
 from b2bua.crm.port import Contact, EntityKind
 from b2bua.directory import Cause, Directory, Extension, Hours, Strategy
-from b2bua.routing.dialplan import (
-    Announce,
-    DialTrunk,
-    Diverted,
-    NoRoute,
-    Plan,
-    RingExtensions,
-    find_did,
-    plan_from_extension,
-    plan_inbound,
-)
+from b2bua.routing.dialplan import find_did, plan_from_extension, plan_inbound
 from b2bua.routing.groups import Turns
+from b2bua.routing.plan import Announce, DialTrunk, Diverted, NoRoute, Plan, RingExtensions
 from b2bua.routing.trunk_choice import TrunkChoice
 from tests.support.office import ACME, DID, directory
 
