@@ -23,7 +23,7 @@ BEHIND = 5080                             # of a trunk's SIPp, behind answered_p
 CALLS_FROM = 5090                         # the same, where it calls from
 PASSWORD = "correct-horse-battery"
 DID = "+74951112233"
-SHORT_SEEN = "112 to 112 from 74950001100 pai  ppi  rpid  privacy  diversion  "
+SEEN_OF_112 = "112 to 112 from 74950001100 pai  ppi  rpid  privacy  diversion  "
 NOTHING = "Subject: nothing more is said of the call"
 DIVERTED = ", ".join(f"<sip:+7495000000{digit}@op>;reason=unconditional" for digit in range(5))
 SENT_ON = f"<sip:{DID}@op>;index=1" + "".join(
@@ -91,7 +91,7 @@ class Ends:
     logs: Path
 
     def trunk(self, name: str, scenario: str, port: int = BEHIND, **keys: str) -> Sipp:
-        return Sipp(scenario, hosts(self.daemon.addresses)[name], self.logs / name, port, keys)
+        return Sipp(scenario, hosts(self.daemon.addresses)[name], self.logs / f"{name}-{port}", port, keys)
 
     def phone(self, extension: str, scenario: str, **keys: str) -> Sipp:
         login = f"office-{extension}"
@@ -133,43 +133,38 @@ async def test_calls_go_by_the_registrars_service_route(ends: Ends) -> None:
     route = f"<sip:{there['edge']};lr>"
     registrar = ends.trunk("registrar", "trunk_service_route_uas", 5060, route=route)
     edge = ends.trunk("edge", "outbound_by_route_uas", 5060, seen=f"{there['registrar']} by {route}")
-    office = office_of(ends.daemon.addresses)
-    before, second, after = office.partition("\n[[client.trunk]]")
+    before, trunks, after = office_of(ends.daemon.addresses).partition("\n[[client.trunk]]")
     async with ended(await registrar.start()) as process:
         await bound(registrar.host, registrar.port)
-        await ends.apply(before + REGISTERING.format(**there) + second + after)
+        await ends.apply(before + REGISTERING.format(**there) + trunks + after)
         await registrar.finish(process)
     await run_pair(edge, ends.phone("101", "outbound_answered_uac", called="89264550001"), ends.daemon.sip)
     record = ends.daemon.record(dialled="+79264550001")
     assert (record["trunk"], record["disposition"]) == ("registers", "answered")
 
 
-async def test_a_call_that_was_sent_on_once_rings_and_is_told_of(ends: Ends) -> None:
+async def test_a_call_that_was_sent_on_once_rings_and_one_that_was_too_often_does_not(ends: Ends) -> None:
     await ends.phone("101", "register_uac").run(ends.daemon.sip)
-    caller = ends.trunk("narrow", "inbound_profile_uac", CALLS_FROM, called=DID, asked=DID, caller="+79161110001",
-                        identity="Diversion: <sip:+74950000001@op>;reason=user-busy", privacy=NOTHING)
-    await run_pair(ends.phone("101", "inbound_answered_uas"), caller, ends.daemon.sip)
+    once = ends.trunk("narrow", "inbound_profile_uac", CALLS_FROM, called=DID, asked=DID, caller="+79161110001",
+                      identity="Diversion: <sip:+74950000001@op>;reason=user-busy", privacy=NOTHING)
+    too_often = [
+        ends.trunk("wide", "inbound_sent_on_uac", CALLS_FROM + digit, called=DID, caller=f"+7916111000{digit}",
+                   history=history)
+        for digit, history in ((2, f"Diversion: {DIVERTED}"), (3, f"History-Info: {SENT_ON}"))
+    ]
+    await asyncio.gather(run_pair(ends.phone("101", "inbound_answered_uas"), once, ends.daemon.sip),
+                         *(one.run(ends.daemon.sip) for one in too_often))
     record = ends.daemon.record(caller="+79161110001")
     assert (record["extension"], record["disposition"]) == ("101", "answered")
     assert "diverted by +74950000001 (user-busy)" in record["why"]
-
-
-async def test_a_call_that_was_sent_on_too_often_goes_no_further(ends: Ends) -> None:
-    await ends.phone("101", "register_uac").run(ends.daemon.sip)
-    calls = (("narrow", "+79161110002", f"Diversion: {DIVERTED}"), ("wide", "+79161110003", f"History-Info: {SENT_ON}"))
-    await asyncio.gather(*(
-        ends.trunk(trunk, "inbound_sent_on_uac", CALLS_FROM, called=DID, caller=number,
-                   history=history).run(ends.daemon.sip)
-        for trunk, number, history in calls
-    ))   # fmt: skip
-    for _, number, _ in calls:
-        record = ends.daemon.record(caller=number)
+    for one in too_often:
+        record = ends.daemon.record(caller=one.keys["caller"])
         assert (record["disposition"], record["reason"], record["status"]) == ("refused", "not allowed", 480)
         assert "it was sent on 5 times before it came here, and goes no further" in record["why"]
 
 
 async def test_a_short_number_stays_as_it_is_where_others_are_written_with_zeros(ends: Ends) -> None:
-    trunk = ends.trunk("narrow", "outbound_profile_uas", seen=SHORT_SEEN)
+    trunk = ends.trunk("narrow", "outbound_profile_uas", seen=SEEN_OF_112)
     await run_pair(trunk, ends.phone("101", "outbound_answered_uac", called="112"), ends.daemon.sip)
     record = ends.daemon.record(dialled="112")
     assert (record["trunk"], record["disposition"]) == ("narrow", "answered")
@@ -194,7 +189,7 @@ async def test_a_full_trunk_is_passed_over(ends: Ends) -> None:
 
 
 def tell(phone: Sipp) -> None:
-    """What SIPp waits for in its call, as no event of the daemon may end that."""
+    """Send its SIPp the MESSAGE that it waits for."""
     call_id = re.findall(r"Call-ID: (\S+)", phone.log("messages"))[0]
     message = TOLD.format(host=phone.host, call_id=call_id).replace("\n", "\r\n")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
