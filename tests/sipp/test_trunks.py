@@ -133,11 +133,10 @@ async def test_calls_go_by_the_registrars_service_route(ends: Ends) -> None:
     route = f"<sip:{there['edge']};lr>"
     registrar = ends.trunk("registrar", "trunk_service_route_uas", 5060, route=route)
     edge = ends.trunk("edge", "outbound_by_route_uas", 5060, seen=f"{there['registrar']} by {route}")
-    office = office_of(ends.daemon.addresses)
-    before, second, after = office.partition("\n[[client.trunk]]")
+    before, trunks, after = office_of(ends.daemon.addresses).partition("\n[[client.trunk]]")
     async with ended(await registrar.start()) as process:
         await bound(registrar.host, registrar.port)
-        await ends.apply(before + REGISTERING.format(**there) + second + after)
+        await ends.apply(before + REGISTERING.format(**there) + trunks + after)
         await registrar.finish(process)
     await run_pair(edge, ends.phone("101", "outbound_answered_uac", called="89264550001"), ends.daemon.sip)
     record = ends.daemon.record(dialled="+79264550001")
