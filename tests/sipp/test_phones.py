@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,12 +15,14 @@ from tests.sipp.office import DID, OFFICE, PASSWORD
 from tests.support import sipp
 from tests.support.daemon import Addresses, Daemon, running_daemon
 from tests.support.pings import answered_pings
-from tests.support.sipp import Sipp, run_pair
+from tests.support.sipp import Sipp, ended, run_pair, seen
 
 pytestmark = pytest.mark.skipif(not sipp.available, reason="SIPp is not installed (Debian: sip-tester)")
 
 BEHIND = 5080                             # of the trunk's SIPp, behind answered_pings at 5060
 REBOOTED = 5062                           # the port of a phone after its second start
+MANY = 1000                               # OPTIONS: the phone is there until the test is over
+REACHABLE = 'smartswitch_phones_reachable{state="reachable"} 1.0\n'
 OTHER_DID = "+74951112277"                # rings extension 102
 
 NUMBER = f"""
@@ -82,3 +85,14 @@ async def test_a_call_to_a_phone_behind_a_proxy_goes_by_its_path(ends: Ends) -> 
     await run_pair(ends.phone("102", "inbound_path_uas"), ends.trunk(caller, OTHER_DID), ends.daemon.sip)
     record = ends.daemon.record(caller=caller)
     assert (record["extension"], record["disposition"]) == ("102", "answered")
+
+
+@pytest.mark.parametrize("daemon", [{"SMARTSWITCH_SIP__QUALIFY_EVERY": "0.5"}], indirect=True, ids=["qualifying"])
+async def test_a_phone_that_answers_options_can_be_reached(ends: Ends) -> None:
+    await ends.phone("103", "register_uac").run(ends.daemon.sip)
+    phone = replace(ends.phone("103", "phone_qualified_uas"), calls=MANY)
+    async with ended(await phone.start()):
+        await seen(phone, "\nOPTIONS sip:office-103@")
+        async with asyncio.timeout(10):
+            while REACHABLE not in await asyncio.to_thread(ends.daemon.get, "/metrics"):      # noqa: ASYNC110
+                await asyncio.sleep(0.05)
