@@ -24,7 +24,7 @@ from b2bua.media.relay.link import RelaySettings as RelaySettings
 from b2bua.media.relay.sounds import SoundMemory
 from b2bua.media.sounds import load, stamp
 
-OPEN_PATIENCE = 0.5                     # for a session, when none is open ahead
+OPEN_PATIENCE = 2.0                     # for a session, when none is open ahead: a relay that died is back by then
 MAX_WAITING = 1000                      # calls that wait for one
 FIRST_BACK_OFF, LAST_BACK_OFF = 0.2, 30.0
 STEADY = 60.0                           # a relay that lived so long starts the back-off anew
