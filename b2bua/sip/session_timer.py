@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from b2bua.sip.message import Request, Response
 
 MIN_SE_FLOOR = 90      # RFC 4028 §5: nobody may ask for less
-MAX_RETRIES = 3        # how often a 422 is answered with a larger interval
 
 
 @dataclass(frozen=True, slots=True)
