@@ -13,6 +13,7 @@ RUN python -m venv /opt/smartswitch && /opt/smartswitch/bin/pip install --no-cac
 COPY pyproject.toml README.md LICENSE CHANGELOG.md ./
 COPY b2bua b2bua
 COPY web web
+COPY widget widget
 RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
     && /opt/smartswitch/bin/pip install --no-cache-dir --no-deps /wheels/*.whl
 

@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from types import TracebackType
+from urllib.parse import urlsplit
 
 import structlog
 import uvloop
@@ -25,19 +26,21 @@ from b2bua.calls.recordings import Recordings
 from b2bua.calls.standing import StandingCalls
 from b2bua.calls.switchboard import Limits, Switchboard
 from b2bua.collector import look_at_everything, short_pauses
-from b2bua.config import Listener, Settings, SipSettings
-from b2bua.crm.amocrm.adapter import AmoAccounts
-from b2bua.crm.lookup import Lookup
+from b2bua.config import Listener, Settings, SipSettings, WebSettings
 from b2bua.crm.outbox import Outbox
+from b2bua.crm.user_keeper import UserKeeper
+from b2bua.crm_side import open_crm_side
 from b2bua.directory import Directory
-from b2bua.keys import Keys, KeysUnavailable, open_keys
-from b2bua.links import RecordingLinks
+from b2bua.handouts import servers_of
+from b2bua.keys import Keys, KeysUnavailable, open_keys, open_sealer
+from b2bua.links import RecordingLinks, WebhookLinks
 from b2bua.logs import LogWriter, open_logs
+from b2bua.media import sounds
 from b2bua.media.none import PassThroughPlane
 from b2bua.media.plane import MediaError, MediaPlane
 from b2bua.media.relay.link import RelaySettings
 from b2bua.media.relay.plane import EmbeddedPlane, embedded_plane
-from b2bua.metrics import BacklogWatch, Figures, Metrics
+from b2bua.metrics import Figures, Metrics
 from b2bua.net.certificates import ServerIdentity
 from b2bua.net.resolver import DnsResolver, SystemDns
 from b2bua.net.streams import StreamLimits
@@ -46,6 +49,7 @@ from b2bua.net.tls import TlsTransport
 from b2bua.net.transport import Judge, MessageTransport
 from b2bua.net.udp import UdpTransport
 from b2bua.net.udp_sockets import UdpSockets
+from b2bua.office import Offices
 from b2bua.recording.archive import Archive
 from b2bua.sip.admission import Admission, Verdict
 from b2bua.sip.auth import DigestPolicy, DigestServer
@@ -67,6 +71,7 @@ from b2bua.ua.trunk_table import TrunkTable
 from b2bua.upkeep import (
     delete_old_recordings,
     follow_directory,
+    forget_old_changes,
     keep_bindings,
     keep_certificates,
     keep_sounds,
@@ -75,8 +80,10 @@ from b2bua.upkeep import (
     saved_bindings,
     utc_now,
 )
+from web.amocrm_webhooks import AmoWebhooks
 from web.app import create_app
 from web.server import bind_web, serve_web
+from web.set_up import SetUp
 
 LAST_DELIVERIES = 5.0                      # seconds for what is on its way to a CRM when we end
 SPARE_SESSIONS = 1000                      # beside two for each call: challenged INVITEs, forks
@@ -95,6 +102,7 @@ class System:
     agent: UserAgent
     store: Store
     outbox: Outbox
+    users: UserKeeper
     keys: Keys
     sip: tuple[Address, ...]               # where the listeners really are, in the order of the settings
     web: Address
@@ -140,27 +148,32 @@ async def _serve(settings: Settings, logs: LogWriter) -> None:
 async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIterator[System]:
     """The whole system from settings; leaving the block ends calls, then closes everything in the reverse order."""
     keys = await asyncio.to_thread(open_keys, settings)
+    sealer = await asyncio.to_thread(open_sealer, settings)
     await migrate(settings.database_url)
     async with AsyncExitStack() as parts:
         web_socket = bind_web(settings.web)
         parts.callback(web_socket.close)
         web = Address(*web_socket.getsockname()[:2])
-        links = RecordingLinks(keys.link, settings.web.public_url or f"http://{_in_url(web.host)}:{web.port}")
+        web_identity = await _web_identity(settings.web)
+        links = RecordingLinks(keys.link, settings.web.public_url or settings.web.local_url(web.host, web.port))
         store = await parts.enter_async_context(
-            open_store(settings.database_url, spill=settings.server.data_dir / "spill")
+            open_store(settings.database_url, spill=settings.server.data_dir / "spill",
+                       token_spill=settings.token_spill, sealer=sealer)
         )
+        if (plain := await store.secrets.reseal(only_plain=True)).sealed:
+            log.info("secrets sealed that an older version left plain", count=plain.sealed)
         await store.standing.claim()
-        directory, generation = await store.directory.load()
-        accounts = await parts.enter_async_context(AmoAccounts(links.url))
-        await accounts.use(directory)
-        lookup = await parts.enter_async_context(Lookup(accounts.crm_of))
+        hooks = WebhookLinks(keys.link, settings.web.public_url)
+        crm, directory, generation = await parts.enter_async_context(open_crm_side(
+            store, sealer, hooks=hooks, link_of=links.for_notes(settings.web.link_days, utc_now),
+            recording=recording_state(store), clock=utc_now))
         media = await parts.enter_async_context(_media_plane(settings))
         archive = await parts.enter_async_context(
             Archive(settings.recording_dir, bit_rate=settings.recording.bitrate, workers=settings.recording.workers)
         )
         errands = await parts.enter_async_context(Errands())
-        outbox = Outbox(store.outbox, accounts.crm_of, utc_now, recording=recording_state(store))
-        recordings = Recordings(settings.recording_dir, archive, store.recordings, errands, outbox.recording_finished)
+        recordings = Recordings(settings.recording_dir, archive, store.recordings, errands,
+                                crm.outbox.recording_finished)
 
         standing = StandingCalls(store.standing, utc_now)
 
@@ -170,7 +183,7 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
         agent = UserAgent(core, traced=settings.log.sip_trace)
         parts.callback(agent.close)
         spoken = tuple(dict.fromkeys(Transport(one.transport.upper()) for one in settings.sip.listen))
-        resolver = DnsResolver(SystemDns(), random.SystemRandom(), transports=spoken)
+        resolver = DnsResolver(SystemDns(settings.sip.dns_servers), random.SystemRandom(), transports=spoken)
         trunks = TrunkTable(agent, resolver, random.SystemRandom())
         trunks.use(directory)
         reception = Reception(core, registrar, trunks, agent.now)
@@ -184,16 +197,17 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
             trunks=trunks,
             dialler=StepDialler(agent, registrar, trunks, resolver),
             media=media,
-            lookup=lookup,
-            crm=accounts,
+            lookup=crm.lookup,
+            crm=crm.of_calls,
             journal=store.calls,
-            books=store.directory,
+            books=crm.users,
             recordings=recordings if settings.media.plane == "embedded" else None,
             standing=standing,
             errands=errands,
             calls=calls,
             clock=utc_now,
-            delivered=outbox.wake,
+            delivered=crm.outbox.wake,
+            crm_alarms=crm.alarms,
             limits=Limits(settings.sip.max_calls, UnknownCalls(settings.sip.unknown_calls)),
         )
         door.switchboard = switchboard
@@ -202,20 +216,23 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
 
         background = await parts.enter_async_context(_Background())
         background.start("trunks", trunks.run())
-        delivering = background.start("outbox", outbox.run())
-        background.start("directory", follow_directory(store, generation, switchboard))
+        delivering = background.start("outbox", crm.outbox.run())
+        background.start("CRM sync", crm.sync.run())
+        background.start("directory", follow_directory(store, generation, switchboard, crm.users.wake))
+        background.start("CRM users", crm.users.run())
         background.start("bindings", keep_bindings(store, registrar, agent))
-        undertaker = Undertaker(store.standing, store.calls, agent, recordings, outbox.wake)
+        undertaker = Undertaker(store.standing, store.calls, agent, recordings, crm.outbox.wake)
         background.start("calls left behind", undertaker.run())
         background.start("standing calls", standing.run())
         background.start("old recordings", delete_old_recordings(settings.recording.keep_days, store, archive))
+        background.start("old changes", forget_old_changes(settings.database.keep_changes_days, store))
         qualifier = Qualifier(registrar, agent, random.SystemRandom(), every=settings.sip.qualify_every)
-        backlog = BacklogWatch(store.outbox.backlog)
-        background.start("backlog", backlog.run())
+        background.start("backlog", crm.backlog.run())
         background.start("qualify", qualifier.run())
         if isinstance(media, EmbeddedPlane):
             background.start("sounds", keep_sounds(media.look_at_sounds))
-        background.start("certificates", keep_certificates(sockets.identities))
+        identities = [*sockets.identities, *([web_identity] if web_identity is not None else [])]
+        background.start("certificates", keep_certificates(identities))
 
         def figures() -> Figures:
             states = trunks.states(agent.now())
@@ -231,7 +248,7 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
                 live_transactions=agent.core.transaction_count,
                 transports=[(one.kind.value, one.counters) for one in transports],
                 registrar=registrar.counters,
-                certificates={str(one.files.certificate): one.good_until.timestamp() for one in sockets.identities},
+                certificates={str(one.files.certificate): one.good_until.timestamp() for one in identities},
                 phones=Counter(binding.reachability for _, binding in registrar.bound(agent.now())),
                 live_subscriptions=len(switchboard.notifier.subscriptions),
                 subscriptions=switchboard.notifier.subscriptions.counters,
@@ -239,9 +256,16 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
                 trunks_up=sum(state.up for state in states),
                 trunks_down=sum(not state.up for state in states),
                 trunks=trunks.counters,
-                lookup=lookup.counts,
-                outbox=outbox.counts,
-                backlog=backlog.backlog,
+                lookup=crm.lookup.counts,
+                numbers_known=len(crm.lookup.memory),
+                sync=crm.sync.counts,
+                sync_states=crm.sync.states(),
+                outbox=crm.outbox.counts,
+                backlog=crm.backlog.backlog,
+                connections=crm.connections.states(),
+                connection_ends=crm.connections.ends(),
+                token_events=asdict(crm.connections.counts),
+                user_faults=Counter(fault.kind.value for faults in crm.users.faults().values() for fault in faults),
                 media=media.counts if isinstance(media, EmbeddedPlane) else None,
                 journal_waiting=store.calls.waiting,
                 journal_spilled=store.calls.spilled,
@@ -262,17 +286,29 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
             links=links,
             recordings=settings.recording_dir,
             metrics=Metrics(figures),
+            connections=crm.connections,
+            webhooks=AmoWebhooks(hooks, crm.sync),
+            users=crm.users,
+            deals=crm.deals,
+            widget_accounts=crm.connections,
+            set_up=SetUp(
+                Offices(store.directory, settings.sip.realm, lambda: sounds.names(settings.media.sounds)),
+                settings.sip.realm,
+                servers_of(settings.sip.listen, sockets.locals, urlsplit(links.public_url).hostname or ""),
+                links.public_url,
+            ),
+            crm_health=lambda client: crm.health(client, agent.now()),
         )
-        background.start("web", serve_web(site, web_socket))
+        background.start("web", serve_web(site, web_socket, web_identity))
         background.start("collector", look_at_everything(lambda: agent.core.transaction_count))
         try:
             yield System(
-                settings, switchboard, agent, store, outbox, keys, tuple(sockets.locals), web
+                settings, switchboard, agent, store, crm.outbox, crm.users, keys, tuple(sockets.locals), web
             )
         finally:
             await switchboard.drain(0)
             await trunks.stop()
-            outbox.stop()
+            crm.outbox.stop()
             await asyncio.wait([delivering], timeout=LAST_DELIVERIES)
             await save_bindings(store, registrar.snapshot(agent.now()))
 
@@ -395,6 +431,12 @@ async def _sockets(listeners: Sequence[Listener], sink: UserAgent, judge: Judge)
                 transport.close()
 
 
+async def _web_identity(web: WebSettings) -> ServerIdentity | None:
+    """Raises UnusableCertificate."""
+    files = web.certificate_files
+    return None if files is None else await asyncio.to_thread(ServerIdentity, files)
+
+
 def stream_limits() -> StreamLimits:
     """Strangers' connections never take the files that database, recordings and CRM need."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -433,7 +475,3 @@ def _outward(host: str) -> str:
         except OSError:
             return "127.0.0.1" if address.version == 4 else "::1"
         return str(probe.getsockname()[0])
-
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
 from pydantic import ValidationError
 
+from b2bua.apply_crm import functions_of
 from b2bua.apply_entries import ClientEntry, CrmEntry, DirectoryFile, ExtensionEntry, HoursEntry, TrunkEntry, login_of
 from b2bua.apply_review import Review
 from b2bua.cdr import ClientId
 from b2bua.config import read_toml
-from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Hours, Number, PrefixLimit, Trunk
+from b2bua.difference import Change, difference
+from b2bua.directory import (
+    Client,
+    CrmAccount,
+    Directory,
+    Extension,
+    Group,
+    Hours,
+    Number,
+    PrefixLimit,
+    Trunk,
+    UsersFrom,
+)
 from b2bua.faults import ConfigurationFaults, Fault, Location, dotted, faults_of_validation
+from b2bua.keys import is_argon2id
 from b2bua.media import sounds
 from b2bua.numbers import normalise
 from b2bua.sip.auth import ha1
@@ -31,21 +46,14 @@ class Wanted:
     directory: Directory
     toml: LocatedToml
     logins: Mapping[str, Location]     # login -> where its extension stands
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    sign: str                          # "+", "~", "-"
-    what: str                          # "extension acme/101"
-    fields: tuple[str, ...] = ()       # which changed; values may be secrets
-
-    def __str__(self) -> str:
-        return f"{self.sign} {self.what}" + (f": {', '.join(self.fields)}" if self.fields else "")
+    client_logins: Mapping[str, Location]
+    passwords: Mapping[ClientId, str] = field(repr=False)      # of clients; plain, or hashes
 
 
 async def apply_file(store: DirectoryStore, path: Path, realm: str, *, known_sounds: Collection[str] = sounds.BUILT_IN,
-                     dry_run: bool = False, prune: bool = False) -> list[Change]:
-    """The differences, which are in the database when this returns, unless `dry_run`. Raises ConfigurationFaults."""
+                     dry_run: bool = False, prune: bool = False, who: str = "") -> list[Change]:
+    """The differences, which are in the database when this returns, unless `dry_run`; `who` is kept beside them.
+    Raises ConfigurationFaults."""
     wanted = read_directory(path, realm, known_sounds)
     for _ in range(ATTEMPTS):
         current, generation = await store.load()
@@ -54,7 +62,7 @@ async def apply_file(store: DirectoryStore, path: Path, realm: str, *, known_sou
         if dry_run or not changes:
             return changes
         try:
-            await store.replace(current, new, generation)
+            await store.replace(current, new, generation, who)
         except DirectoryChanged:
             continue
         return changes
@@ -73,7 +81,8 @@ def read_directory(path: Path, realm: str, known_sounds: Collection[str] = sound
         review.client(entry, ("client", index))
     if review.faults:
         raise ConfigurationFaults(sorted(review.faults, key=lambda fault: fault.line or 0))
-    return Wanted(_directory(file.client, realm), toml, review.logins)
+    passwords = {ClientId(entry.id): entry.password.get_secret_value() for entry in file.client if entry.password}
+    return Wanted(directory_of(file.client, realm), toml, review.logins, review.client_logins, passwords)
 
 
 def merged(current: Directory, wanted: Wanted, *, prune: bool) -> Directory:
@@ -85,12 +94,39 @@ def merged(current: Directory, wanted: Wanted, *, prune: bool) -> Directory:
               f"login {login!r} is taken: extension {taken.number} of client {taken.client!r} has it",
               "Logins are unique on the server; choose another one.")
         for login, taken in kept.by_login.items() if login in wanted.logins
+    ] + [
+        Fault(wanted.toml.line(wanted.client_logins[login]), dotted(wanted.client_logins[login]),
+              f"client {taken.id!r} has the login {login!r}", "Choose another `login`; they are unique on the server.")
+        for login, taken in kept.client_by_login.items() if login in wanted.client_logins
     ]
     if faults:
         raise ConfigurationFaults(faults)
     new = wanted.directory
-    return Directory(kept.clients + new.clients, kept.extensions + new.extensions, kept.trunks + new.trunks,
+    clients = tuple(as_it_was(client, current.client.get(client.id), wanted.passwords.get(client.id, ""))
+                    for client in new.clients)
+    return Directory(kept.clients + clients, kept.extensions + new.extensions, kept.trunks + new.trunks,
                      kept.groups + new.groups, kept.numbers + new.numbers)
+
+
+def as_it_was(client: Client, before: Client | None, password: str) -> Client:
+    """What no file says: the hash of a password has a salt, so that it stays while the password does, and so does the
+    account that the widget was connected to."""
+    hashed = before.password_hash if before is not None else ""
+    if not password or is_argon2id(password):
+        hashed = password
+    elif not _opens(hashed, password):
+        hashed = PasswordHasher().hash(password)
+    crm = client.crm
+    if crm is not None and before is not None and before.crm is not None and before.crm.base_url == crm.base_url:
+        crm = replace(crm, account=before.crm.account)
+    return replace(client, crm=crm, password_hash=hashed)
+
+
+def _opens(hashed: str, password: str) -> bool:
+    try:
+        return PasswordHasher().verify(hashed, password)
+    except (VerificationError, InvalidHashError):
+        return False
 
 
 def _without(directory: Directory, clients: set[ClientId]) -> Directory:
@@ -103,43 +139,16 @@ def _without(directory: Directory, clients: set[ClientId]) -> Directory:
     )
 
 
-def difference(old: Directory, new: Directory) -> list[Change]:
-    before, after = dict(_named(old)), dict(_named(new))
-    removed = [Change("-", what) for what in before if what not in after]
-    added = [Change("+", what) for what in after if what not in before]
-    changed = [Change("~", what, fields) for what in after if what in before
-               if (fields := tuple(_changed(before[what], after[what])))]
-    return removed + added + changed
-
-
-def _named(directory: Directory) -> Iterator[tuple[str, Any]]:
-    for client in directory.clients:
-        yield f"client {client.id}", replace(client, crm=None)
-        if client.crm is not None:
-            yield f"CRM of {client.id}", client.crm
-    for trunk in directory.trunks:
-        yield f"trunk {trunk.client}/{trunk.name}", trunk
-    for extension in directory.extensions:
-        yield f"extension {extension.client}/{extension.number}", extension
-    for group in directory.groups:
-        yield f"group {group.client}/{group.number}", group
-    for number in directory.numbers:
-        yield f"number {number.client}/{number.number}", number
-
-
-def _changed(old: Any, new: Any) -> Iterable[str]:
-    return ("password" if name == "ha1" else name for name in type(new).__dataclass_fields__
-            if getattr(old, name) != getattr(new, name))
-
-
-def _directory(entries: Iterable[ClientEntry], realm: str) -> Directory:
+def directory_of(entries: Iterable[ClientEntry], realm: str) -> Directory:
     clients, trunks, extensions, groups, numbers = [], [], [], [], []
     for entry in entries:
         client = ClientId(entry.id)
-        clients.append(Client(client, entry.name or entry.id, _crm(entry.crm), entry.max_calls, entry.record,
-                              entry.country, _caller_id(entry.caller_id, entry.country), entry.forward_outside,
-                              entry.outgoing_per_hour, tuple(PrefixLimit(**one.model_dump()) for one in entry.limit),
-                              entry.music_on_hold, entry.pickup_code, entry.group_pickup_code, entry.show_callers))
+        clients.append(Client(client, entry.name or entry.id, _crm(entry.crm, entry.country), entry.max_calls,
+                              entry.record, entry.country, _caller_id(entry.caller_id, entry.country),
+                              entry.forward_outside, entry.outgoing_per_hour,
+                              tuple(PrefixLimit(**one.model_dump()) for one in entry.limit),
+                              entry.music_on_hold, entry.pickup_code, entry.group_pickup_code, entry.show_callers,
+                              entry.click2call_answer_after, entry.own_login))
         trunks += [_trunk(client, trunk, entry.country) for trunk in entry.trunk]
         extensions += [_extension(client, one, login_of(entry, one), realm, entry.country) for one in entry.extension]
         groups += [Group(client, one.number, one.members, one.name, one.strategy, one.member_seconds, one.ring_seconds,
@@ -154,10 +163,14 @@ def _hours(entry: HoursEntry | None) -> Hours | None:
     return Hours(entry.time_zone, entry.open, entry.otherwise, entry.holidays) if entry is not None else None
 
 
-def _crm(entry: CrmEntry | None) -> CrmAccount | None:
+def _crm(entry: CrmEntry | None, country: str) -> CrmAccount | None:
     if entry is None:
         return None
-    return CrmAccount(**{**entry.model_dump(), "token": entry.token.get_secret_value()})
+    return CrmAccount(entry.base_url, entry.token.get_secret_value(), functions_of(entry, country), entry.patience,
+                      entry.responsible_ring_seconds, entry.default_user, entry.sync, entry.sync_minutes,
+                      entry.sync_cards, entry.webhooks, entry.client_id, entry.client_secret.get_secret_value(),
+                      entry.redirect_uri, entry.widget,
+                      entry.users_from or (UsersFrom.WIDGET if entry.widget else UsersFrom.FILE))
 
 
 def _trunk(client: ClientId, entry: TrunkEntry, country: str) -> Trunk:

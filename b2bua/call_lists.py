@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
@@ -95,6 +97,14 @@ def plain_table(title: str, *columns: str) -> Table:
 def shown(value: str | None) -> Text:
     """As text, whatever a stranger wrote: no markup, no control characters."""
     return Text("".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in value or ""))
+
+
+def somebody() -> str:
+    """Who types here."""
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (KeyError, OSError):        # a container's user without a name
+        return "somebody"
 
 
 def _clock(at: datetime) -> str:

@@ -30,6 +30,11 @@ class Disposition(Enum):
     FAILED = "failed"                # by a fault: ours, or the network's
 
 
+# Nobody of ours took it, though somebody should have: of an incoming call, that it was missed.
+UNTAKEN = frozenset({Disposition.NO_ANSWER, Disposition.BUSY, Disposition.DECLINED, Disposition.ABANDONED,
+                     Disposition.UNREACHABLE})
+
+
 class EndedBy(Enum):
     CALLER = "caller"
     CALLEE = "callee"
@@ -44,6 +49,7 @@ class EndReason(Enum):
     REJECTED = "rejected"
     NOBODY_ANSWERED = "nobody answered"
     NOTHING_TO_RING = "nothing to ring"
+    ENGAGED = "already in a call"      # who clicked: their phone was not even rung
     NOT_ALLOWED = "not allowed"
     LIMIT_REACHED = "limit reached"
     NO_COMMON_CODEC = "no common codec"
@@ -87,6 +93,7 @@ class CallRecord:
     why: tuple[str, ...]               # the decisions taken, in order, one sentence each
     # Of the telephone network (Q.850): as the one who ended the call gave it, else what `status` stands for.
     cause: int | None = None
+    why_after: tuple[float, ...] = ()  # seconds from the INVITE to each of `why`; (): not known
 
     @property
     def talk_seconds(self) -> int:

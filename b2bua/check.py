@@ -13,10 +13,13 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from b2bua.config import Settings, load
+from b2bua.directory import Trunk
 from b2bua.faults import ConfigurationFaults, Fault, Location, dotted, in_order
 from b2bua.media import sounds
-from b2bua.net.certificates import expiry, faults_of, utc_now
-from b2bua.store.engine import StoreUnavailable, sqlite_file, without_password
+from b2bua.net.certificates import expiry, faults_of, faults_of_client, utc_now
+from b2bua.sip.effects import Transport
+from b2bua.store.directory import DirectoryStore
+from b2bua.store.engine import StoreUnavailable, open_database, sqlite_file, without_password
 from b2bua.store.migrate import UnusableDatabase, pending
 
 DATABASE_SECONDS = 15.0
@@ -38,7 +41,7 @@ def checked(path: Path | None, *, ports: bool = True) -> Settings:
 
 
 def notes(settings: Settings) -> list[str]:
-    """What is right, and may all the same surprise."""
+    """What is right, or keeps no daemon from running, and may all the same surprise. `settings`: as `checked`."""
     found = []
     if settings.web.public_url is None:
         found.append("web.public_url is not set: links to recordings will begin with "
@@ -48,11 +51,51 @@ def notes(settings: Settings) -> list[str]:
     if settings.media.plane == "none":
         found.append('media.plane is "none": media goes directly between the parties and nothing is recorded.')
     for listener in settings.sip.listen:
-        until = expiry(listener.certificate) if listener.certificate is not None else None
-        if until is not None and until - utc_now() < SOON:
-            found.append(f"the certificate {listener.certificate} ends on {until:%Y-%m-%d}: renew it; the daemon takes "
-                         "the new file by itself.")
+        if listener.certificate is not None:
+            found += _ends_soon(listener.certificate)
+    if settings.web.certificate is not None:
+        found += _ends_soon(settings.web.certificate)
+    for trunk in _trunks(settings.database_url):
+        if trunk.transport == Transport.TLS.value:
+            found += _trunk_notes(trunk)
     return found
+
+
+def _trunk_notes(trunk: Trunk) -> Iterator[str]:
+    """A daemon runs without a trunk. When the trunk was applied, all this was looked at; files change after that."""
+    whose = f"trunk {trunk.name!r} of client {trunk.client!r}"
+    faults = faults_of_client(trunk.ca_file, trunk.certificate, trunk.certificate_key, utc_now())
+    yield from (f"{whose}: {fault}" for fault in faults)
+    if trunk.certificate and not faults:
+        yield from (f"{whose}: {note}" for note in _ends_soon(Path(trunk.certificate)))
+
+
+def _ends_soon(certificate: Path) -> Iterator[str]:
+    until = expiry(certificate)
+    if until is not None and until - utc_now() < SOON:
+        yield (f"the certificate {certificate} ends on {until:%Y-%m-%d}: renew it; the daemon takes the new file by "
+               "itself.")
+
+
+def _trunks(url: str) -> tuple[Trunk, ...]:
+    """None of a database that is not there, not of this version, or gone since it was checked."""
+    file = sqlite_file(url)
+    if file is not None and not file.exists():
+        return ()
+    try:
+        return asyncio.run(_read_trunks(url))
+    except (StoreUnavailable, TimeoutError, UnusableDatabase):
+        return ()
+
+
+async def _read_trunks(url: str) -> tuple[Trunk, ...]:
+    async with asyncio.timeout(DATABASE_SECONDS):
+        revision, needed = await pending(url)
+        if revision != needed:
+            return ()
+        async with open_database(url) as database:
+            directory, _ = await DirectoryStore(database).load()
+            return directory.trunks
 
 
 Finding = tuple[Location, str, str]    # where, what, remedy
@@ -143,6 +186,10 @@ def _certificate_faults(settings: Settings) -> Iterator[Finding]:
         if listener.certificate_files is not None:
             for fault in faults_of(listener.certificate_files, utc_now()):
                 yield ("sip", "listen", index, fault.setting), fault.problem, fault.remedy
+    if settings.web.certificate_files is not None:
+        for fault in faults_of(settings.web.certificate_files, utc_now()):
+            setting = "certificate_key" if fault.setting == "key" else fault.setting
+            yield ("web", setting), fault.problem, fault.remedy
 
 
 def _media_faults(settings: Settings) -> Iterator[Finding]:

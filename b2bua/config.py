@@ -24,11 +24,15 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from b2bua.faults import ConfigurationFaults, Fault, Location, did_you_mean, faults_of_validation, in_order, model_at
 from b2bua.net.certificates import CertificateFiles
+from b2bua.sealing import SHORTEST_KEY
+from b2bua.sip.effects import Address
 from b2bua.toml_lines import LocatedToml, TomlSyntax, locate
 
 ENVIRONMENT = "SMARTSWITCH_"
 NOT_SETTINGS = frozenset({"SMARTSWITCH_CONFIG"})       # names the file itself; read by the command line
 LARGEST_FILE = 1_000_000
+DNS_PORT = 53
+MAX_NAMESERVERS = 3                    # as many as resolv.conf may name: all of them are asked in one patience
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0, le=86400 * 366)]
@@ -53,6 +57,19 @@ def _address(host: str) -> str:
         raise ValueError(f"{host!r} is no IP address | Give an address of this machine, "
                          "\"0.0.0.0\" for all of IPv4 or \"::\" for all of IPv6.")
     return host
+
+
+def _dns_server(text: str) -> Address:
+    """`ADDRESS`, `ADDRESS:PORT` or `[ADDRESS]:PORT`."""
+    if _is_address(text):
+        return Address(text, DNS_PORT)
+    host, _, port = text.rpartition(":")
+    if ":" in host:
+        host = host[1:-1] if host.startswith("[") and host.endswith("]") else ""
+    if not _is_address(host) or not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= 65535):
+        raise ValueError(f"{text!r} is no address of a DNS server | "
+                         'Write it like "192.0.2.53", "192.0.2.53:5353" or "[2001:db8::53]:5353".')
+    return Address(host, int(port))
 
 
 def _lower(value: object) -> object:
@@ -144,6 +161,13 @@ class SipSettings(Section):
         description="accept old phones whose digest answers have no qop (RFC 2069), nor always name whom they call")
     scanners: tuple[str, ...] = Field(default=SCANNERS, max_length=100,
         description="parts of User-Agent, in any case, by which scanners are known: no answer, and a ban")
+    nameservers: tuple[str, ...] = Field(default=(), max_length=MAX_NAMESERVERS,
+        description="DNS servers for the names of trunks and phones, by address, with a port where it is not 53; "
+                    "default: those of the system")
+
+    @property
+    def dns_servers(self) -> tuple[Address, ...]:
+        return tuple(map(_dns_server, self.nameservers))
 
     @model_validator(mode="after")
     def _registration_times_are_ordered(self) -> Self:
@@ -160,6 +184,13 @@ class SipSettings(Section):
             raise ValueError("a name of less than 3 characters is in many a good phone's User-Agent | "
                              "Write more of the scanner's User-Agent.")
         return scanners
+
+    @field_validator("nameservers")
+    @classmethod
+    def _nameservers_have_addresses(cls, nameservers: tuple[str, ...]) -> tuple[str, ...]:
+        for one in nameservers:
+            _dns_server(one)
+        return nameservers
 
     @field_validator("listen")
     @classmethod
@@ -209,6 +240,19 @@ class RecordingSettings(Section):
 class DatabaseSettings(Section):
     url: SecretStr | None = Field(default=None,
         description="sqlite:///path or postgresql://user:password@host/name; default: a SQLite file in data_dir")
+    secret_keys: tuple[SecretStr, ...] = Field(default=(), max_length=10,
+        description="keys of the CRM's tokens and secrets in the database: the first one seals, all of them open; made "
+                    "and kept in data_dir when absent")
+    keep_changes_days: int = Field(default=1095, ge=0, le=36500,
+        description="forget who changed what of a client's set-up after so many days; 0: never")
+
+    @field_validator("secret_keys")
+    @classmethod
+    def _are_keys(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if any(len(key.get_secret_value()) < SHORTEST_KEY for key in keys):
+            raise ValueError(f"a key of less than {SHORTEST_KEY} characters could be guessed | "
+                             "Make one with `openssl rand -base64 32`.")
+        return keys
 
     @field_validator("url")
     @classmethod
@@ -231,11 +275,18 @@ def database_url(url: str) -> str:
 
 class WebSettings(Section):
     host: str = Field(default="127.0.0.1",
-        description="address of the web server; keep it on loopback behind a TLS proxy")
+        description="address of the web server; keep it on loopback behind a TLS proxy, unless it has a certificate")
     port: Port = Field(default=8080, description="port of the web server; 0 takes any free one")
     public_url: str | None = Field(default=None,
         description="how browsers reach it (https://pbx.example.org): links to recordings begin so; default "
-                    "http://host:port")
+                    "http://host:port, https with a certificate")
+    certificate: Path | None = Field(default=None,
+        description="our certificate and those between it and the root, PEM, to speak TLS without a proxy; a changed "
+                    "file is taken by itself")
+    certificate_key: Path | None = Field(default=None,
+        description="the private key of the certificate, PEM, not encrypted")
+    link_days: int = Field(default=0, ge=0, le=36500,
+        description="how long a link to a recording that is written into the CRM opens, in days; 0: for ever")
     link_key: SecretStr | None = Field(default=None,
         description="key of the recording links; made and kept in data_dir when absent; changing it breaks all links")
     operator_password: SecretStr | None = Field(default=None,
@@ -257,6 +308,31 @@ class WebSettings(Section):
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError(f"{url!r} is no address of a web server | Write it like https://pbx.example.org.")
         return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.certificate is None) != (self.certificate_key is None):
+            raise ValueError("speaking TLS needs a certificate and its key | "
+                             "Give `certificate` and `certificate_key`, the paths of two PEM files, or neither.")
+        if self.certificate is not None and (self.public_url or "").startswith("http:"):
+            raise ValueError("with a certificate the web server speaks https, and public_url begins with http | "
+                             "Write public_url with https://.")
+        return self
+
+    @property
+    def certificate_files(self) -> CertificateFiles | None:
+        if self.certificate is None or self.certificate_key is None:
+            return None
+        return CertificateFiles(self.certificate, self.certificate_key)
+
+    @property
+    def is_https(self) -> bool:
+        """For browsers: by our own certificate, or by a proxy's."""
+        return self.certificate is not None or (self.public_url or "").startswith("https:")
+
+    def local_url(self, host: str, port: int) -> str:
+        """Where it listens, without what may stand before it."""
+        return f"http{'s' if self.certificate else ''}://{f'[{host}]' if ':' in host else host}:{port}"
 
     @field_validator("link_key", "operator_password")
     @classmethod
@@ -303,6 +379,11 @@ class Settings(BaseSettings):
         return self.recording.directory or self.server.data_dir / "recordings"
 
     @property
+    def token_spill(self) -> Path:
+        """Where tokens of the CRM go that the database does not take, whichever process has got them."""
+        return self.server.data_dir / "spill.tokens"
+
+    @property
     def database_url(self) -> str:
         if self.database.url is not None:
             return database_url(self.database.url.get_secret_value())
@@ -310,8 +391,7 @@ class Settings(BaseSettings):
 
     @property
     def public_url(self) -> str:
-        host = f"[{self.web.host}]" if ":" in self.web.host else self.web.host
-        return self.web.public_url or f"http://{host}:{self.web.port}"
+        return self.web.public_url or self.web.local_url(self.web.host, self.web.port)
 
 
 @dataclass(frozen=True, slots=True)

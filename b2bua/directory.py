@@ -12,10 +12,13 @@ from enum import Enum
 from functools import cached_property
 
 from b2bua.cdr import ClientId
+from b2bua.crm.functions import CrmFunctions
 from b2bua.numbers import NumberFormat
 from b2bua.trunk_profiles import PROFILES, CallerSource, FromShows, Identity, TrunkProfile
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+OPERATOR_LOGIN = "operator"            # of who runs the platform; no client may have it
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +152,11 @@ class Number:
     hours: Hours | None = None               # None: always open
 
     @property
+    def is_for_people(self) -> bool:
+        """Whether anybody shall answer its calls: not where it plays an announcement to whoever calls."""
+        return not self.destination.startswith(ANNOUNCEMENT)
+
+    @property
     def overflow(self) -> Mapping[Cause, str]:
         return _overflow(self)
 
@@ -157,18 +165,38 @@ def _overflow(of: Extension | Group | Number) -> Mapping[Cause, str]:
     return {cause: target for cause in Cause if (target := getattr(of, cause.value, None)) is not None}
 
 
+class UsersFrom(Enum):
+    """Where it is said which extension is whose in the CRM."""
+
+    FILE = "file"
+    WIDGET = "widget"                        # and in the file, for users whom the widget does not name
+
+
 @dataclass(frozen=True, slots=True)
 class CrmAccount:
-    """How a client's CRM is reached and which functions are switched on (F5, F6 here; more come)."""
+    """How a client's CRM is reached, and which functions are switched on."""
 
     base_url: str
-    token: str = field(repr=False)
-    forward_to_responsible: bool = True      # F5
-    set_caller_name: bool = True             # F6
-    pop_up: bool = True                      # F1
+    token: str = field(default="", repr=False)   # long-lived; "": by OAuth, if there is an integration
+    functions: CrmFunctions = field(default_factory=CrmFunctions)
     patience: float = 1.5                    # seconds a phone waits for the CRM
     responsible_ring_seconds: int = 20
     default_user: int | None = None
+    sync: bool = True                        # who calls is read ahead, so that no call waits for the CRM
+    sync_minutes: int = 5                    # between two looks at what has changed there
+    sync_cards: int = 100_000                # of each kind; those that changed last are read
+    webhooks: bool = True                    # the CRM is asked to tell us its changes, where it can reach us
+    client_id: str = ""                      # of an OAuth integration
+    client_secret: str = field(default="", repr=False)
+    redirect_uri: str = ""
+    widget: str = ""                         # code of its widget; "": it has none
+    users_from: UsersFrom = UsersFrom.FILE
+    account: int | None = None               # its id, once its widget was connected with the client's password
+    active_users: frozenset[int] | None = None   # as the CRM has told, not of the file; None: not known
+
+    def has_active(self, user: int) -> bool:
+        """Whether that user may be told of calls, as far as is known: of who is switched off the CRM takes no write."""
+        return self.active_users is None or user in self.active_users
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +225,9 @@ class Client:
     pickup_code: str = "**"                  # before a number: picks up a call that rings there; "": nobody may
     group_pickup_code: str = "*8"            # picks up a call that rings at somebody of one's own groups; "" likewise
     show_callers: bool = False               # who watches a colleague's phone sees with whom it talks
+    click2call_answer_after: int | None = None   # seconds; the phone of who clicked answers by itself. None: it rings
+    login: str = ""                          # of the client's administrator, in the widget; unique on the server
+    password_hash: str = field(default="", repr=False)     # argon2id; "": no password opens it
 
 
 @dataclass(frozen=True)
@@ -214,6 +245,10 @@ class Directory:
         return {client.id: client for client in self.clients}
 
     @cached_property
+    def client_by_login(self) -> Mapping[str, Client]:
+        return {client.login: client for client in self.clients if client.login}
+
+    @cached_property
     def by_login(self) -> Mapping[str, Extension]:
         return {extension.login: extension for extension in self.extensions}
 
@@ -228,6 +263,13 @@ class Directory:
     @cached_property
     def trunk(self) -> Mapping[tuple[ClientId, str], Trunk]:
         return {(trunk.client, trunk.name): trunk for trunk in self.trunks}
+
+    @cached_property
+    def extensions_of(self) -> Mapping[ClientId, tuple[Extension, ...]]:
+        of: dict[ClientId, list[Extension]] = {}
+        for extension in self.extensions:
+            of.setdefault(extension.client, []).append(extension)
+        return {client: tuple(extensions) for client, extensions in of.items()}
 
     @cached_property
     def by_crm_user(self) -> Mapping[tuple[ClientId, int], Extension]:

@@ -29,3 +29,5 @@ def told(found: dict[str, Any]) -> Iterator[str]:
             yield f"   {onward}"
     if not found["steps"]:
         yield f"refused with {found['status']}: {found['refusal']}"
+    if found["crm"]:
+        yield found["crm"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from b2bua.phrases import Phrase, Wrong
 from b2bua.toml_lines import LocatedToml
 
 Location = tuple[str | int, ...]
@@ -69,17 +70,26 @@ def _words(kind: str, message: str, context: Mapping[str, Any], location: Locati
     known = model_at(model, location[:-1])
     if kind == "extra_forbidden":
         return "there is no such setting", did_you_mean(str(location[-1]), list(known.model_fields) if known else [])
+    if isinstance(wrong := context.get("error"), Wrong):
+        return wrong.problem, wrong.remedy
     meaning = _meaning(known, location)
     if kind == "missing":
-        return "it is missing", f"Add `{location[-1]} = …`{meaning}."
+        return Phrase("it is missing"), Phrase("Add `{name} = …`{meaning}.", name=location[-1], meaning=meaning)
     if kind in ("literal_error", "enum"):
-        return "this value is not known", f"Use {context.get('expected', 'one of the documented values')}{meaning}."
+        return Phrase("this value is not known"), Phrase(
+            "Use {expected}{meaning}.", expected=context.get("expected", "one of the documented values"),
+            meaning=meaning)
     if kind in _WRONG_KIND:
-        return "this is the wrong kind of value", f"Give {_WRONG_KIND[kind]}{meaning}."
+        return Phrase("this is the wrong kind of value"), Phrase("Give {expected}{meaning}.",
+                                                                 expected=Phrase(_WRONG_KIND[kind]), meaning=meaning)
     if kind == "string_pattern_mismatch":
-        return "there is something in it that does not belong there", f"Write it another way{meaning}."
+        return (Phrase("there is something in it that does not belong there"),
+                Phrase("Write it another way{meaning}.", meaning=meaning))
+    if kind in _LIMITS:
+        return Phrase(_PAST[kind]), Phrase("Give {expected}{meaning}.", expected=Phrase(_LIMITS[kind], **context),
+                                           meaning=meaning)
     problem, _, remedy = message.removeprefix("Value error, ").partition(" | ")
-    return _lower_first(problem), remedy or f"Give {_expected(kind, context)}{meaning}."
+    return _lower_first(problem), remedy or f"Give another value{meaning}."
 
 
 _WRONG_KIND = {
@@ -94,16 +104,18 @@ _LIMITS = {
     "greater_than": "a value above {gt}", "greater_than_equal": "{ge} or more", "less_than": "a value below {lt}",
     "less_than_equal": "{le} or less", "string_too_short": "at least {min_length} characters",
     "string_too_long": "at most {max_length} characters", "too_short": "at least {min_length}",
+    "too_long": "at most {max_length}",
 }
-
-
-def _expected(kind: str, context: Mapping[str, Any]) -> str:
-    return _LIMITS.get(kind, "another value").format_map(context)
+_PAST = {
+    "greater_than": "this is too small", "greater_than_equal": "this is too small", "less_than": "this is too large",
+    "less_than_equal": "this is too large", "string_too_short": "this is too short", "string_too_long":
+    "this is too long", "too_short": "these are too few", "too_long": "these are too many",
+}
 
 
 def _meaning(model: type[BaseModel] | None, location: Location) -> str:
     field = model.model_fields.get(str(location[-1])) if model and location else None
-    return f" ({field.description})" if field and field.description else ""
+    return Phrase(" ({what})", what=Phrase(field.description)) if field and field.description else ""
 
 
 def _lower_first(text: str) -> str:
@@ -114,8 +126,10 @@ def did_you_mean(name: str, known: Sequence[str], otherwise: str = "") -> str:
     """The remedy for a word that is not known."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if near:
-        return f"Did you mean `{near[0]}`?"
-    return otherwise or (f"Remove it; known here: {', '.join(sorted(known))}." if known else "Remove it.")
+        return Phrase("Did you mean `{name}`?", name=near[0])
+    if not otherwise and known:
+        return Phrase("Remove it; known here: {known}.", known=", ".join(sorted(known)))
+    return otherwise or Phrase("Remove it.")
 
 
 def model_at(model: type[BaseModel], location: Location) -> type[BaseModel] | None:

@@ -15,6 +15,7 @@ from argon2 import PasswordHasher, extract_parameters
 from argon2.exceptions import InvalidHashError
 
 from b2bua.config import Settings
+from b2bua.sealing import Sealer
 
 DIRECTORY = "keys"                     # in data_dir
 LONGEST_SECRET = 4_096                 # bytes; a larger file is something else
@@ -49,6 +50,13 @@ def open_keys(settings: Settings) -> Keys:
         operator_hash=password if is_argon2id(password) else PasswordHasher().hash(password),
         control_token=_kept(directory / "control", _token),
     )
+
+
+def open_sealer(settings: Settings) -> Sealer:
+    """What opens the secrets in the database: by the keys of the settings, or one of our own, kept as all others are.
+    Raises KeysUnavailable."""
+    given = [key.get_secret_value() for key in settings.database.secret_keys]
+    return Sealer(given or [_kept(settings.server.data_dir / DIRECTORY / "database", _token)])
 
 
 def read_control_token(data_dir: Path) -> str | None:

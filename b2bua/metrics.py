@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -16,8 +16,11 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from b2bua.cdr import Direction
+from b2bua.crm.health import SyncState
 from b2bua.crm.lookup import LookupCounts
 from b2bua.crm.outbox import OutboxCounts
+from b2bua.crm.sync import SyncCounts
+from b2bua.crm.users import FaultKind
 from b2bua.net.streams import StreamCounters
 from b2bua.net.udp import UdpCounters
 from b2bua.sip.bindings import Reachability
@@ -100,8 +103,15 @@ class Figures:
     trunks_down: int
     trunks: TrunkCounters
     lookup: LookupCounts
+    numbers_known: int
+    sync: SyncCounts
+    sync_states: Mapping[str, int]     # clients, by how far their CRMs are read ahead
     outbox: OutboxCounts
     backlog: Backlog
+    connections: Mapping[str, int] = field(default_factory=dict)       # CRM accounts by state
+    connection_ends: Mapping[str, float] = field(default_factory=dict) # client -> seconds since 1970
+    token_events: Mapping[str, int] = field(default_factory=dict)
+    user_faults: Mapping[str, int] = field(default_factory=dict)       # by kind
     media: MediaFigures | None
     journal_waiting: int
     journal_stored: int
@@ -125,8 +135,15 @@ class WebCounters:
     locked_out: int = 0
     wrong_tokens: int = 0              # of the command line
     listeners_refused: int = 0
+    widget_requests: int = 0
+    widget_refused: int = 0            # tokens, passwords, and whatever else was a problem of who asked
+    widget_limited: int = 0            # too many of one address, client or user
+    widget_clicks: int = 0             # calls that were placed
+    trunks_tested: int = 0             # by the button of a page
+    hooks_refused: int = 0             # what came as amoCRM's and was not, or came too often
     connections_refused: int = 0
     slow_connections_closed: int = 0
+    failed_handshakes: int = 0         # of TLS: given up, out of time, or no TLS at all
     faults: int = 0
 
 
@@ -192,7 +209,7 @@ def _of_calls(figures: Figures) -> Iterator[Metric]:
     yield _counters("calls_refused", "Calls turned away before they were calls.", "reason", figures.calls.refused)
     yield _total("call_faults", "Calls that broke by a fault of ours.", figures.calls.faults)
     yield _counters("limits_met", "Calls, or ways outside, that met a limit of calls.", "limit", figures.limits_met)
-    yield _gauge("alarms", "Limits that calls have met within the hour, each once.", figures.alarms)
+    yield _gauge("alarms", "Limits met within the hour, CRMs and their users to see to.", figures.alarms)
     yield _gauges("live_calls", "Calls in progress.", "state",
                   {"routing": 0, "ringing": 0, "talking": 0, **figures.live_calls})
 
@@ -255,12 +272,23 @@ def _of_phones_and_trunks(figures: Figures) -> Iterator[Metric]:
 
 def _of_the_crm(figures: Figures) -> Iterator[Metric]:
     yield _events("crm_lookups", "What became of the question who calls.", figures.lookup)
+    yield _gauge("crm_cache_numbers", "Numbers in memory, of all clients.", figures.numbers_known)
+    yield _events("crm_sync", "What reading the CRMs ahead has cost and found.", figures.sync)
+    yield _gauges("crm_sync_clients", "Clients whose CRM is read ahead, by how far.", "state",
+                  {**{state.value: 0 for state in SyncState}, **figures.sync_states})
     yield _events("outbox_writes", "What became of the writes to the CRM.", figures.outbox)
     backlog = figures.backlog
     yield _gauges("outbox_depth", "Writes to the CRM that are not delivered.", "state",
                   {"pending": backlog.pending, "aside": backlog.aside})
     lag = (datetime.now(UTC) - backlog.oldest).total_seconds() if backlog.oldest else 0.0
+    yield _gauges("crm_user_faults", "What is wrong with the users of CRMs and their extensions.", "kind",
+                  {**{kind.value: 0 for kind in FaultKind}, **figures.user_faults})
     yield _gauge("outbox_lag_seconds", "Age of the oldest write that waits.", max(0.0, lag))
+    yield _gauges("crm_connections", "CRM accounts by the state of their way in.", "state", {
+        "connected": 0, **figures.connections})
+    yield _gauges("crm_connection_end_timestamp_seconds", "When a way in ends if nothing is done.", "client",
+                  figures.connection_ends)
+    yield _counters("crm_token_events", "What became of tokens of OAuth.", "event", figures.token_events)
 
 
 def _of_media(media: MediaFigures | None) -> Iterator[Metric]:
@@ -286,7 +314,8 @@ def _of_the_house(figures: Figures) -> Iterator[Metric]:
 
 
 def _events(
-    name: str, meaning: str, counters: RegistrarCounters | TrunkCounters | LookupCounts | OutboxCounts | WebCounters
+    name: str, meaning: str, counters: RegistrarCounters | TrunkCounters | LookupCounts | OutboxCounts | SyncCounts
+    | WebCounters
 ) -> Metric:
     """A counter for each field of the part's own."""
     return _counters(name, meaning, "event", asdict(counters))

@@ -7,6 +7,7 @@ from enum import Enum
 from functools import lru_cache
 
 from phonenumbers import (
+    COUNTRY_CODE_TO_REGION_CODE,
     NumberParseException,
     PhoneMetadata,
     PhoneNumber,
@@ -41,6 +42,7 @@ _ANONYMOUS = frozenset({
     "anonymous", "anonym", "restricted", "private", "withheld", "unavailable", "unknown", "hidden", "blocked", "nobody",
 })
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}\Z")
+_TELEPHONE = re.compile(rf"\+?[0-9]{{{SEARCHED_DIGITS},32}}\Z")
 _WRITTEN = re.compile(r"\+?[0-9 ()./\u00a0\u2010-\u2015-]+\Z")
 _VISUAL = str.maketrans("", "", " ()./-\u00a0\u2010\u2011\u2012\u2013\u2014\u2015")
 
@@ -52,7 +54,12 @@ def is_anonymous(number: str) -> bool:
 
 def is_short(number: str) -> bool:
     """Internal, emergency or service: never looked up and never written to a CRM."""
-    return len(_digits(number)) < SEARCHED_DIGITS
+    return len(digits_of(number)) < SEARCHED_DIGITS
+
+
+def is_telephone(number: str) -> bool:
+    """Whether somebody may be known by it. What is short, a service code, or no number at all is nobody's."""
+    return _TELEPHONE.match(number) is not None
 
 
 @lru_cache(CACHED)
@@ -61,7 +68,7 @@ def normalise(text: str, country: str) -> str:
     text = text.strip()
     if is_anonymous(text):
         return ""
-    if _E164.match(text) or len(text) > LONGEST or not _WRITTEN.match(text) or not _digits(text):
+    if _E164.match(text) or len(text) > LONGEST or not _WRITTEN.match(text) or not digits_of(text):
         return text
     plain = text.translate(_VISUAL)
     if is_short(plain):
@@ -75,7 +82,7 @@ def international(text: str, country: str) -> str:
     """What a network of that country makes of a number, at worst: what `normalise` does not know, and the network may
     put through all the same, gets its + here too. Short numbers stay."""
     number = normalise(text, country)
-    digits = _digits(number)
+    digits = digits_of(number)
     if number.startswith("+") or is_short(number) or len(digits) < len(number):
         return number
     metadata = PhoneMetadata.metadata_for_region(country)
@@ -112,14 +119,14 @@ def _as_people_dial(number: str, country: str) -> str:
     except NumberParseException:
         return number
     if parsed.country_code == country_code_for_region(country):
-        return _digits(format_number(parsed, PhoneNumberFormat.NATIONAL))
-    return _digits(format_out_of_country_calling_number(parsed, country)) or number
+        return digits_of(format_number(parsed, PhoneNumberFormat.NATIONAL))
+    return digits_of(format_out_of_country_calling_number(parsed, country)) or number
 
 
 @lru_cache(CACHED)
 def last_digits(number: str) -> str:
     """The last ten digits, by which numbers are compared."""
-    return _digits(number)[-COMPARED_DIGITS:]
+    return digits_of(number)[-COMPARED_DIGITS:]
 
 
 @lru_cache(CACHED)
@@ -138,22 +145,26 @@ def same_number(one: str, other: str) -> bool:
     digits = last_digits(one)
     if len(digits) < SEARCHED_DIGITS or digits != last_digits(other):
         return False
-    here, there = _country_code(one), _country_code(other)
+    here, there = country_code(one), country_code(other)
     return here is None or there is None or here == there
 
 
-def _digits(text: str) -> str:
-    return "".join(character for character in text if "0" <= character <= "9")
-
-
-@lru_cache(CACHED)
-def _country_code(number: str) -> int | None:
+def country_code(number: str) -> int | None:
+    """Of E.164; None of everything else. No code begins another."""
     if not _E164.match(number):
         return None
-    try:
-        return parse(number).country_code
-    except NumberParseException:
-        return None
+    for end in (2, 3, 4):
+        code = int(number[1:end])
+        if code in COUNTRY_CODE_TO_REGION_CODE:
+            return code
+    return None
+
+
+def digits_of(text: str) -> str:
+    plain = text.removeprefix("+")
+    if plain.isascii() and plain.isdecimal():              # as most are by the time that they come here
+        return plain
+    return "".join(character for character in text if "0" <= character <= "9")
 
 
 def _parsed(text: str, country: str) -> PhoneNumber | None:
@@ -161,7 +172,7 @@ def _parsed(text: str, country: str) -> PhoneNumber | None:
     national = None if text.startswith("00") else _attempt(text, country)
     if national is not None and is_valid_number(national):
         return national
-    digits = _digits(text).removeprefix("00")
+    digits = digits_of(text).removeprefix("00")
     international = _attempt("+" + digits, None) if len(digits) > COMPARED_DIGITS else None
     if international is not None and is_valid_number(international):
         return international

@@ -22,6 +22,7 @@ from b2bua.ua.registrar import Registrar, StoredBinding
 
 BINDINGS_SAVED_EVERY = 5.0                 # seconds; so many seconds of registrations a crash may forget
 OLD_RECORDINGS_EVERY = 3600.0              # seconds between two looks for recordings past their time
+OLD_CHANGES_EVERY = 3600.0                 # the same for changes of the set-up
 CERTIFICATES_LOOKED_AT_EVERY = 10.0        # seconds
 SOUNDS_LOOKED_AT_EVERY = 10.0              # seconds
 RELOAD_AGAIN = 5.0                         # seconds, when the database did not answer
@@ -29,12 +30,15 @@ RELOAD_AGAIN = 5.0                         # seconds, when the database did not 
 log = structlog.get_logger(__name__)
 
 
-async def follow_directory(store: Store, generation: int, switchboard: Switchboard) -> None:
+async def follow_directory(
+    store: Store, generation: int, switchboard: Switchboard, taken_over: Callable[[], None]
+) -> None:
     """`apply` changed the directory, maybe in another process: take it over."""
     async for _ in store.directory.changes(generation):
         while True:
             try:
                 await switchboard.settings_changed()
+                taken_over()
                 break
             except StoreUnavailable as error:
                 log.warning("directory not loaded", why=str(error), remedy="calls go on by the old one meanwhile")
@@ -61,6 +65,15 @@ async def delete_old_recordings(days: int, store: Store, archive: Archive) -> No
         except StoreUnavailable as error:
             log.warning("old recordings not deleted", why=str(error), remedy="it is tried again within the hour")
         await asyncio.sleep(OLD_RECORDINGS_EVERY)
+
+
+async def forget_old_changes(days: int, store: Store) -> None:
+    while days:
+        try:
+            await store.changes.forget_older_than(utc_now() - timedelta(days=days))
+        except StoreUnavailable as error:
+            log.warning("old changes not forgotten", why=str(error), remedy="it is tried again within the hour")
+        await asyncio.sleep(OLD_CHANGES_EVERY)
 
 
 async def keep_certificates(identities: Sequence[ServerIdentity]) -> None:

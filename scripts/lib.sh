@@ -38,6 +38,14 @@ install_packages() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
+# axe_core: the accessibility rules of the browser tests, as tests/support/axe/package-lock.json pins them by hash.
+axe_core() {
+    [ ! tests/support/axe/node_modules/.package-lock.json -nt tests/support/axe/package-lock.json ] || return 0
+    packages npm:npm
+    npm ci --prefix tests/support/axe --ignore-scripts --no-audit --no-fund --silent >&2 ||
+        note_missing "axe-core (npm ci --prefix tests/support/axe): no page was tested for its accessibility"
+}
+
 # Debian keeps the programs of the PostgreSQL server outside the PATH.
 have() {
     command -v "$1" >/dev/null 2>&1 || { [ "$1" = postgres ] && ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; }

@@ -1,133 +1,249 @@
-"""What the dashboard shows, rendered at most once a second however many look at it."""
+"""What the live page shows of one office, or of all: rendered at most once a second however many look at it.
+
+A board is pieces of HTML by their places, so that who looks is sent only those that changed. A row is rendered again
+only when what it shows is another, and between some rows the calls have their turn: a full board takes the loop some
+20 ms.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from b2bua.cdr import CallRecord
-from b2bua.control import Control
-from b2bua.links import RecordingLinks
+from b2bua.cdr import CallRecord, ClientId
+from b2bua.control import Control, Heard, LiveCall
+from b2bua.directory import Directory
 from b2bua.store.engine import StoreUnavailable
-from b2bua.store.recordings import Recording, RecordingStage
 from b2bua.store.store import Store
 from web.health import not_ready
 from web.pages import fragment
 
 EVERY = 1.0                            # seconds between two renderings
-HISTORY_EVERY = 30.0                   # seconds; other processes and a spill file put calls into the database too
-FINISHED_WITHIN = timedelta(minutes=2) # of the call's end, a recording is looked for at each rendering
-LAST_CALLS = 50
-MOST_LIVE = 100                        # calls, trunks, phones shown each; the rest is a number
+LAST_CALLS = 5
+LAST_CALLS_EVERY = 3.0                 # seconds between two looks at a database that has got further calls
+LAST_CALLS_AGAIN = 30.0                # the same, as other processes and a spill file put calls into it too
+MOST = 100                             # calls, extensions, trunks, alarms shown each; the rest is a number
+MOST_TARGETS = 300                     # extensions and groups that the page proposes to transfer to
+FORGOTTEN_AFTER = 60.0                 # seconds without anybody who looks
+TURN = 0.0002                          # seconds of rendering, then the calls' turn
+SILENT_AFTER = timedelta(seconds=5)    # of talk: until then nobody need have said anything
+
+# In the place of the form token of whoever reads the board. Nobody can guess it, and so put it into a name.
+TOKEN = secrets.token_hex(16)
 
 _COUNTDOWN = re.compile(r" for \d+ s$")
 
-
-@dataclass(frozen=True, slots=True)
-class PastCall:
-    """A row of the history."""
-
-    record: CallRecord
-    recording: Recording | None
-    link: str
-
-    @property
-    def key(self) -> str:
-        """Another key means that there is something else to see."""
-        heard = "" if self.recording is None else "gone" if self.recording.revoked else self.recording.stage.value
-        return f"{self.record.id}-{heard}"
+Pieces = Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Board:
-    """Two parts, as HTML; `title` is for the window."""
+    """`title` is for the window; the rows of a list stand in their order."""
 
     title: str = ""
-    live: str = ""
-    history: str = ""
+    parts: Pieces = field(default_factory=dict)
+    lists: Mapping[str, Pieces] = field(default_factory=dict)
+
+    def changes(self, seen: Board) -> dict[str, Any]:
+        """What is new to whoever has seen that one."""
+        changes: dict[str, Any] = {"title": self.title} if self.title != seen.title else {}
+        if parts := {name: part for name, part in self.parts.items() if seen.parts.get(name) != part}:
+            changes["parts"] = parts
+        lists: dict[str, Any] = {}
+        for name, rows in self.lists.items():
+            before = seen.lists.get(name, {})
+            fresh = {key: row for key, row in rows.items() if before.get(key) != row}
+            if fresh or list(rows) != list(before):
+                lists[name] = {"order": list(rows), "rows": fresh}
+        return changes | ({"lists": lists} if lists else {})
+
+
+NOTHING = Board()
 
 
 class Boards:
-    def __init__(self, control: Control, store: Store, links: RecordingLinks) -> None:
+    """One for each office and language that somebody looks at."""
+
+    def __init__(self, control: Control, store: Store, directory: Callable[[], Directory]) -> None:
         self._control = control
         self._store = store
-        self._links = links
+        self._directory = directory
+        self._showings: dict[tuple[ClientId | None, str], Showing] = {}
+
+    def of(self, client: ClientId | None, language: str) -> Showing:
+        """`client` None: of the whole platform, for its operator."""
+        now = asyncio.get_running_loop().time()
+        self._showings = {key: one for key, one in self._showings.items() if now - one.asked_at < FORGOTTEN_AFTER}
+        showing = self._showings.get((client, language))
+        if showing is None:
+            showing = Showing(self._control, self._store, self._directory, client, language)
+            self._showings[client, language] = showing
+        showing.asked_at = now
+        return showing
+
+
+class Showing:
+    """A board that is kept current while somebody asks for it."""
+
+    def __init__(
+        self, control: Control, store: Store, directory: Callable[[], Directory], client: ClientId | None, language: str
+    ) -> None:
+        self.asked_at = 0.0
+        self._control = control
+        self._store = store
+        self._directory = directory
+        self._client = client
+        self._language = language
         self._lock = asyncio.Lock()
-        self._board = Board()
-        self._rendered_at = self._asked_at = float("-inf")
-        self._shown: object = None
+        self._board = NOTHING
+        self._rendered_at = self._looked_at = float("-inf")
         self._stored = -1
-        self._calls: Sequence[CallRecord] = ()
-        self._recordings: dict[str, Recording | None] = {}
-        self._listed: list[str] | None = None
+        self._last: Sequence[CallRecord] | None = ()
+        self._pen = Pen(language)
+        self._news: dict[Board, bytes] = {}          # by what was seen before
+        self._targets: tuple[Directory | None, tuple[tuple[str, str], ...]] = (None, ())
 
     async def current(self) -> Board:
+        loop = asyncio.get_running_loop()
+        self.asked_at = loop.time()
         async with self._lock:
-            now = asyncio.get_running_loop().time()
-            if now - self._rendered_at >= EVERY:
-                history = await self._history(now)
-                self._board = Board(self._title(), self._live(), history)
-                self._rendered_at = now
+            if loop.time() - self._rendered_at >= EVERY:
+                await self._look_into_the_books(loop.time())
+                board = await self._render()
+                if changes := board.changes(self._board):
+                    self._news = {self._board: _encoded(changes)}
+                    self._board = board
+                self._rendered_at = loop.time()
             return self._board
 
-    def _title(self) -> str:
-        calls = len(self._control.live_calls())
-        return f"{calls} call{'' if calls == 1 else 's'}" if calls else "Calls"
-
-    def _live(self) -> str:
-        """The last one again when nothing is new: what only counts down is no news."""
-        calls, reasons = self._control.live_calls(), not_ready(self._control, self._store)
-        trunks = [replace(trunk, detail=_COUNTDOWN.sub("", trunk.detail)) for trunk in self._control.trunk_states()]
-        phones = [replace(phone, expires_in=0) for phone in self._control.registered_phones()]
-        alarms, strangers = list(self._control.alarms()), self._control.turned_away()
-        shown = tuple(calls), trunks, phones, reasons, alarms, strangers
-        if shown == self._shown:
-            return self._board.live
-        self._shown = shown
-        clients = {one.client for some in (calls, trunks, phones) for one in some}
-        return fragment("live.html", calls=calls[:MOST_LIVE], trunks=trunks[:MOST_LIVE], phones=phones[:MOST_LIVE],
-                        counts={"calls": len(calls), "trunks": len(trunks), "phones": len(phones),
-                                "up": sum(trunk.up for trunk in trunks)},
-                        strangers=strangers, reasons=reasons, alarms=alarms[:MOST_LIVE],
-                        several_clients=len(clients) > 1, now=datetime.now(UTC))
-
-    async def _history(self, now: float) -> str:
-        try:
-            await self._look_into_the_books(now)
-        except StoreUnavailable:
-            return self._board.history or fragment("history.html", calls=[], several_clients=False, away=True)
-        calls = [self._past(record) for record in self._calls]
-        listed = [call.key for call in calls]
-        if listed == self._listed:
-            return self._board.history
-        self._listed = listed
-        several = len({call.record.client for call in calls}) > 1
-        return fragment("history.html", calls=calls, several_clients=several, away=False)
+    def news(self, seen: Board) -> bytes:
+        """As JSON, what `current` has that `seen` had not; b"": nothing. All who have seen the same get the same."""
+        if seen is self._board:
+            return b""
+        if seen not in self._news:
+            self._news[seen] = _encoded(self._board.changes(seen))
+        return self._news[seen]
 
     async def _look_into_the_books(self, now: float) -> None:
-        stored = self._store.calls.stored
-        if stored != self._stored or now - self._asked_at >= HISTORY_EVERY:
-            self._calls = await self._store.calls.last_calls(LAST_CALLS)
-            self._stored, self._asked_at = stored, now
-            self._recordings = {id_: known for id_, known in self._recordings.items() if _stays(known)}
-        for record in self._calls:
-            if record.recording and self._is_news(record, record.recording):
-                self._recordings[record.recording] = await self._store.recordings.get(record.recording)
+        stored, since = self._store.calls.stored, now - self._looked_at
+        if since >= LAST_CALLS_AGAIN or (stored != self._stored and since >= LAST_CALLS_EVERY):
+            try:
+                self._last = await self._store.calls.last_calls(LAST_CALLS, self._client)
+            except StoreUnavailable:
+                self._last = None
+            self._stored, self._looked_at = stored, now
 
-    def _is_news(self, record: CallRecord, recording: str) -> bool:
-        """Not asked for yet, or on its way to be finished."""
-        if recording not in self._recordings:
-            return True
-        return not _stays(self._recordings[recording]) and datetime.now(UTC) - record.ended_at < FINISHED_WITHIN
+    async def _render(self) -> Board:
+        pen, control, directory = self._pen, self._control, self._directory()
+        glance, now = control.glance(self._client, MOST), datetime.now(UTC)
+        everywhere = self._client is None
+        several = everywhere and len(directory.clients) > 1
+        await pen.begin()
+        counts = {"calls": glance.all_calls, "extensions": glance.all_extensions, "trunks": glance.all_trunks}
+        parts = {f"{name}-count": str(count) for name, count in counts.items()}
+        reasons = tuple(not_ready(control, self._store))
+        alarms = tuple(control.alarms()[:MOST]) if everywhere else ()
+        parts["notices"] = await pen.write("live/notices.html", "", reasons=reasons, alarms=alarms)
+        parts["targets"] = await pen.write("live/targets.html", "", targets=self._targets_of(directory))
+        lists: dict[str, dict[str, str]] = {
+            "calls": {call.id: await pen.write("live/call.html", call.id, call=replace(call, quality=None),
+                                               audio=audio_of(call, now), several=several, token=TOKEN)
+                      for call in glance.calls},
+            "extensions": {key: await pen.write("live/extension.html", key, extension=one, several=several)
+                           for one in glance.extensions for key in [f"{one.client}-{one.number}"]},
+            "trunks": {key: await pen.write("live/trunk.html", key, several=several,
+                                            trunk=replace(one, detail=_COUNTDOWN.sub("", one.detail)))
+                       for one in glance.trunks for key in [f"{one.client}-{one.name}"]},
+            "last": {call.id: await pen.write("live/last.html", call.id, record=call, several=several)
+                     for call in self._last or ()},
+        }
+        if everywhere:
+            lists["strangers"] = {call.source: await pen.write("live/stranger.html", call.source, call=call)
+                                  for call in control.turned_away()}
+            parts["strangers-heading"] = await pen.write("live/strangers.html", "", count=len(lists["strangers"]))
+        for name, rows in lists.items():
+            rows |= await self._besides(name, rows, counts.get(name, 0))
+        title = await pen.write("live/title.html", "", count=glance.all_calls)
+        pen.end()
+        return Board(title, parts, lists)
 
-    def _past(self, record: CallRecord) -> PastCall:
-        recording = self._recordings.get(record.recording) if record.recording else None
-        return PastCall(record, recording, self._links.path(recording.id) if recording else "")
+    def _targets_of(self, directory: Directory) -> tuple[tuple[str, str], ...]:
+        """What a call of this office can be transferred to; of all offices together that would say nothing."""
+        if self._client is not None and self._targets[0] is not directory:
+            self._targets = directory, targets_of(directory, self._client)
+        return self._targets[1]
+
+    async def _besides(self, name: str, rows: Pieces, count: int) -> dict[str, str]:
+        """What stands at the end of a list: that there is nothing, or how many more there are."""
+        if name == "strangers" or (rows and count <= len(rows)):
+            return {}
+        return {"besides": await self._pen.write("live/besides.html", name, name=name, more=count - len(rows),
+                                                 client=self._client, away=self._last is None)}
 
 
-def _stays(recording: Recording | None) -> bool:
-    """Withdrawn ones may be given back, and what is missing may come: they are asked for again now and then."""
-    return recording is not None and recording.stage is not RecordingStage.RECORDING and not recording.revoked
+class Pen:
+    """Writes pieces by their templates, those that stay as they are only once."""
+
+    def __init__(self, language: str) -> None:
+        self._language = language
+        self._written: dict[tuple[str, str], tuple[dict[str, Any], str]] = {}
+        self._before = self._written
+        self._turn_began = 0.0
+
+    async def begin(self) -> None:
+        self._before, self._written = self._written, {}
+        await self._let_others()
+
+    def end(self) -> None:
+        """What was not needed any more is forgotten."""
+        self._before = self._written
+
+    async def write(self, template: str, key: str, **values: Any) -> str:
+        place = template, key
+        known = self._before.get(place)
+        if known is None or known[0] != values:
+            known = values, fragment(template, language=self._language, **values)
+            if time.perf_counter() - self._turn_began >= TURN:     # a loop's own time may stand still within a turn
+                await self._let_others()
+        self._written[place] = known
+        return known[1]
+
+    async def _let_others(self) -> None:
+        await asyncio.sleep(0)
+        self._turn_began = time.perf_counter()
+
+
+def _encoded(changes: dict[str, Any]) -> bytes:
+    return json.dumps(changes, ensure_ascii=False).encode()
+
+
+Audio = tuple[str, tuple[tuple[str, Heard | None], ...]]
+
+
+def audio_of(call: LiveCall, now: datetime) -> Audio | None:
+    """The worse of the two verdicts, and what is wrong with whom: `None`, nothing comes of that side. Rounded, as a
+    row that says another thing each second says nothing."""
+    if call.quality is None or call.answered_at is None:
+        return None
+    talks_long = now - call.answered_at >= SILENT_AFTER
+    wrong: list[tuple[str, Heard | None]] = []
+    for side, heard in (("caller", call.quality.caller), ("callee", call.quality.callee)):
+        if heard is None and talks_long and not call.on_hold:
+            wrong.append((side, None))
+        elif heard is not None and heard.verdict != "good":
+            wrong.append((side, replace(heard, lost=round(heard.lost), jitter_ms=round(heard.jitter_ms, -1))))
+    verdicts = {heard.verdict if heard is not None else "poor" for _, heard in wrong}
+    return next((word for word in ("poor", "fair") if word in verdicts), "good"), tuple(wrong)
+
+
+def targets_of(directory: Directory, client: ClientId) -> tuple[tuple[str, str], ...]:
+    extensions = ((one.number, one.name) for one in directory.extensions_of.get(client, ()))
+    groups = ((one.number, one.name) for one in directory.groups if one.client == client)
+    return (*extensions, *groups)[:MOST_TARGETS]

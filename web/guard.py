@@ -24,6 +24,8 @@ _HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 
+_HSTS = "max-age=31536000"             # a year without plain HTTP
+
 log = structlog.get_logger(__name__)
 
 
@@ -47,6 +49,8 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
+                if scope["scheme"] == "https":         # by our own TLS; a proxy speaks for itself
+                    headers["Strict-Transport-Security"] = _HSTS
             await send(message)
 
         try:

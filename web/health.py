@@ -13,6 +13,7 @@ from web.pages import NO_STORE
 from web.problems import PROBLEM_JSON
 from web.signin import SignIn
 from web.visitors import address_of, is_in
+from web.visits import Visit
 
 
 class Health:
@@ -23,11 +24,12 @@ class Health:
         self._store = store
         self._metrics = metrics
         self._settings = settings
-        self._metrics_for_the_signed_in = sign_in.only(self._show_metrics)
+        self._metrics_for_the_operator = sign_in.operator_only(self._metrics_shown_to)
 
     async def alive(self, request: Request) -> Response:
         """The loop turns, or this would not answer."""
-        return PlainTextResponse("ok\n", headers=NO_STORE)
+        # A widget's page may look whether anybody is here, though it cannot read the answer.
+        return PlainTextResponse("ok\n", headers={**NO_STORE, "Cross-Origin-Resource-Policy": "cross-origin"})
 
     async def ready(self, request: Request) -> Response:
         reasons = not_ready(self._control, self._store)
@@ -39,10 +41,13 @@ class Health:
 
     async def metrics(self, request: Request) -> Response:
         if is_in(address_of(request, self._settings.trusted_proxies), self._settings.metrics_from):
-            return await self._show_metrics(request)
-        return await self._metrics_for_the_signed_in(request)
+            return self._shown()
+        return await self._metrics_for_the_operator(request)
 
-    async def _show_metrics(self, request: Request) -> Response:
+    async def _metrics_shown_to(self, _: Visit) -> Response:
+        return self._shown()
+
+    def _shown(self) -> Response:
         return Response(self._metrics.text(), headers=NO_STORE, media_type=self._metrics.content_type)
 
 

@@ -19,28 +19,35 @@ class _Failures:
 class Lockout:
     def __init__(self, limit: int = MOST_ADDRESSES) -> None:
         self._limit = limit
-        self._failures: dict[str, _Failures] = {}
+        self._failures: dict[str, dict[str, _Failures]] = {}      # address, account
 
     def __len__(self) -> int:
         return len(self._failures)
 
     def wait(self, address: str, now: float) -> float:
         """Seconds until this address may try again; 0 when it may."""
-        failures = self._failures.get(address)
-        if failures is None or failures.count <= FREE_FAILURES:
+        failures = self._failures.get(address, {}).values()
+        count = sum(one.count for one in failures)
+        if count <= FREE_FAILURES:
             return 0.0
-        wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(failures.count - FREE_FAILURES - 1, 20))
-        return max(0.0, failures.last + wait - now)
+        wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(count - FREE_FAILURES - 1, 20))
+        return max(0.0, max(one.last for one in failures) + wait - now)
 
-    def failed(self, address: str, now: float) -> None:
-        failures = self._failures.pop(address, None)
-        if failures is None or now - failures.last > FORGIVEN_AFTER:
-            failures = _Failures(0, now)
-        failures.count += 1
-        failures.last = now
+    def failed(self, address: str, account: str, now: float) -> None:
+        """`account`: whose password was tried; "" when there is no such account, or strangers could make this grow."""
+        failures = self._failures.pop(address, {})
+        if all(now - one.last > FORGIVEN_AFTER for one in failures.values()):
+            failures = {}
+        tried = failures.setdefault(account, _Failures(0, now))
+        tried.count += 1
+        tried.last = now
         self._failures[address] = failures             # at the end: the order is that of the last failure
         while len(self._failures) > self._limit:
             del self._failures[next(iter(self._failures))]
 
-    def succeeded(self, address: str) -> None:
-        self._failures.pop(address, None)
+    def succeeded(self, address: str, account: str) -> None:
+        """Forgives what failed with this account, and no more: one's own password buys no guesses at another's."""
+        failures = self._failures.get(address, {})
+        failures.pop(account, None)
+        if not failures:
+            self._failures.pop(address, None)

@@ -76,20 +76,23 @@ class Allowance:
         self, call: CallId, client: Client, extension: Extension | None, number: str, now: float
     ) -> Refusal | None:
         """The call may go out to that number (E.164 with +, or short), and counts; or why not, and nothing counts."""
-        prefix = limit_of(client, number)
-        refusal = (
-            self._beyond_prefix(client.id, prefix, now)
-            or self._beyond_hour(client.id, extension, now)
-            or self._beyond_client(client, now)
-        )
-        if refusal is not None:
+        if (refusal := self.refusal(client, extension, number, now)) is not None:
             return refusal
+        prefix = limit_of(client, number)
         for key in _hourly(client.id, extension, prefix):
             self._windows.setdefault(key, Window()).add(now)
         if prefix is not None:
             self._at_once[client.id, prefix.prefix] += 1
             self._held.setdefault(call, []).append((number, (client.id, prefix.prefix)))
         return None
+
+    def refusal(self, client: Client, extension: Extension | None, number: str, now: float) -> Refusal | None:
+        """Why no call may go out there now."""
+        return (
+            self._beyond_prefix(client.id, limit_of(client, number), now)
+            or self._beyond_hour(client.id, extension, now)
+            or self._beyond_client(client, now)
+        )
 
     def give_back(self, call: CallId, number: str) -> None:
         """Nothing came of it: it is no call to that prefix any more. That it was made in this hour stays."""

@@ -40,7 +40,7 @@ async def announce(
             pbx.announcing(call, caller)
             await _confirmed(caller, media)
             media.lost.add_done_callback(partial(media_lost, caller.inbox))
-            why = await _played(caller, media, sound)
+            why = await played(caller, media, sound)
         if why is not None:
             call.note(f"{sound} was not played to its end: {why}")
         call.over(disposition, CallEnd(EndedBy.SWITCH, EndReason.FAULT if why else EndReason.ANNOUNCED, 200))
@@ -61,19 +61,21 @@ async def _confirmed(caller: IncomingLeg, media: MediaSession) -> None:
         leg.put_off(event)
 
 
-async def _played(caller: IncomingLeg, media: MediaSession, sound: str) -> str | None:
+async def played(caller: Leg, media: MediaSession, sound: str) -> str | None:
     """None, or why it was not played to its end. What the caller wants meanwhile is heard."""
     end = media.play(sound, Side.CALLER)
-    end.add_done_callback(partial(_ended, caller))
+    told = partial(_ended, caller)
+    end.add_done_callback(told)
     try:
         async with asyncio.timeout(MAX_SECONDS):
             while not end.done():
                 leg, event = await caller.inbox.get()
-                _hear(caller, media, leg, event)
+                hear(caller, media, leg, event)
             return end.result()
     except TimeoutError:
         return f"it took more than {MAX_SECONDS:.0f} s"
     finally:
+        end.remove_done_callback(told)     # nobody reads the inbox any more by then, and it would keep the leg
         media.stop(Side.CALLER)
 
 
@@ -81,12 +83,13 @@ class _Played(Wish):
     """The sound has come to its end: whoever waits for events shall look."""
 
 
-def _ended(caller: IncomingLeg, _: asyncio.Future[str | None]) -> None:
+def _ended(caller: Leg, _: asyncio.Future[str | None]) -> None:
     caller.inbox.put(caller, _Played())
 
 
-def _hear(caller: IncomingLeg, media: MediaSession, leg: Leg, event: Effect | Wish) -> None:
-    """A re-INVITE or UPDATE is answered by us alone: hold, resume, another codec, another address."""
+def hear(caller: Leg, media: MediaSession, leg: Leg, event: Effect | Wish) -> bytes:
+    """A re-INVITE or UPDATE is answered by us alone: hold, resume, another codec, another address. How the caller
+    describes itself from now on; b"" for no change."""
     match event:
         case OfferReceived(request=request, offer=offer) if leg is caller:
             try:
@@ -97,13 +100,16 @@ def _hear(caller: IncomingLeg, media: MediaSession, leg: Leg, event: Effect | Wi
                 caller.refuse_offer(request, refused.status)
             else:
                 caller.accept_offer(request, answer)
+                return offer
         case AnswerConfirmed(body=body) if body:
             _take_answer(caller, media, body)
+            return body
         case _:
             leg.put_off(event)
+    return b""
 
 
-def _take_answer(caller: IncomingLeg, media: MediaSession, body: bytes) -> None:
+def _take_answer(caller: Leg, media: MediaSession, body: bytes) -> None:
     try:
         media.answer(body, Side.CALLER)
     except SdpRefused as refused:

@@ -64,6 +64,11 @@ class Board:
         if leg.end is None:
             self._put(leg, extension, DialogState.EARLY, caller)
 
+    def picks_up(self, leg: Leg, extension: Extension, other: Shown) -> None:
+        """Its phone rings no more, and waits for somebody."""
+        if leg.end is None:
+            self._put(leg, extension, DialogState.CONFIRMED, other)
+
     def talks(self, talk: Talk) -> None:
         """Those two; the one in whose place a newcomer stands leaves by itself."""
         for end in (talk.caller, talk.callee):
@@ -98,8 +103,20 @@ class Board:
     def lines(self, key: ExtensionKey) -> Sequence[Line]:
         return [self._lines[session] for session in self._by_extension.get(key, ())]
 
+    @property
+    def extensions(self) -> Iterable[ExtensionKey]:
+        """Who has a dialog now."""
+        return self._by_extension
+
+    def all_ringing(self) -> Iterable[Line]:
+        return (line for line in self._lines.values() if line.rings)
+
     def line_of(self, session: InviteSession) -> Line | None:
         return self._lines.get(session)
+
+    def is_engaged(self, key: ExtensionKey) -> bool:
+        """Whether one of its phones is in a call, or makes one. That one rings does not count."""
+        return any(not line.rings for line in self.lines(key))
 
     def ringing(self, client: ClientId, numbers: Iterable[str]) -> Line | None:
         """Of the phones of these extensions, the one that has rung longest."""

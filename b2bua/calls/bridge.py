@@ -70,6 +70,7 @@ class Talk:
         return self.callee if end is self.caller else self.caller
 
     def replace(self, leaving: End, newcomer: End) -> None:
+        leaving.onward.give_up(480)        # what the other has asked of it while it was leaving
         if leaving is self.caller:
             self.caller = newcomer
         else:
@@ -115,6 +116,22 @@ class Referred(Wish):
 
     by: End
     request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class SentOn(Wish):
+    """Somebody at the live page transfers the call, in the name of whose phone `end` is."""
+
+    talk: Talk
+    end: End
+    dialled: str
+    by: str                                # their login
+
+    def dropped(self) -> None:
+        self.talk.call.note(f"{self.by} wanted it transferred to {self.dialled}: others have come into the call first")
+
+    def too_late(self) -> None:
+        self.talk.changing = False
 
 
 async def join(caller: IncomingLeg, callee: OutgoingLeg | IncomingLeg, sdp: bytes, media: MediaSession) -> bytes:

@@ -10,7 +10,7 @@ import structlog
 
 from b2bua.calls.diversion import History
 from b2bua.cdr import CallId, CallRecord, ClientId, Direction, Disposition, EndedBy, EndReason
-from b2bua.control import LiveCall
+from b2bua.control import FailedTransfer, LiveCall
 from b2bua.crm.port import Contact
 from b2bua.directory import CrmAccount, Extension
 from b2bua.sip.status import Q850
@@ -53,11 +53,16 @@ class CallInProgress:
     disposition: Disposition | None = None
     end: CallEnd | None = None
     ended_at: datetime | None = None
-    rang: dict[str, None] = field(default_factory=dict)      # extension numbers, in order, each once
+    rang: dict[str, Extension] = field(default_factory=dict)     # by number, in order, each once
+    talked: dict[str, Extension] = field(default_factory=dict)   # with the other party, each once; the last talks last
     why: list[str] = field(default_factory=list)
+    why_after: list[float] = field(default_factory=list)     # seconds from the start to each of them
     shown_to: set[int] = field(default_factory=set)          # CRM users that got the pop-up
+    failed_transfer: FailedTransfer | None = None            # the last one
     moves: int = 0                         # times that phones have sent it on
     history: History = field(default_factory=History)        # by whom it was sent on before it came here
+    is_placed: bool = True                 # not while the phone of who clicked has not been picked up
+    is_for_people: bool = True             # not to a number that plays an announcement to whoever calls
 
     def __post_init__(self) -> None:
         self.started_at = self.clock()
@@ -67,17 +72,26 @@ class CallInProgress:
         log.info(sentence, call=self.id)
         if len(self.why) < MAX_REASONS:
             self.why.append(sentence)
+            self.why_after.append(round((self.clock() - self.started_at).total_seconds(), 3))
 
     def ringing(self, extension: Extension | None) -> None:
-        """A phone really rings: this extension's, or (None) the outside one."""
-        self.rang_at = self.rang_at or self.clock()
+        """A phone really rings: this extension's, or (None) the outside one. To whom an answered call is sent on rings
+        too late to be the call's ringing."""
+        if self.answered_at is None:
+            self.rang_at = self.rang_at or self.clock()
         if extension is not None:
-            self.rang.setdefault(extension.number)
+            self.rang.setdefault(extension.number, extension)
+
+    def placed(self) -> None:
+        """Who clicked has picked up. From now on it is whom they call who rings."""
+        self.is_placed = True
+        self.rang_at = None
+        self.rang.clear()
 
     def answered(self, extension: Extension | None) -> None:
         self.answered_at = self.clock()
         self.disposition = Disposition.ANSWERED
-        self.extension = extension or self.extension
+        self._talks(extension or self.extension)
 
     def goes_through(self, trunk: str) -> None:
         """It is tried there. A call that is up, or that came by a trunk, stays its own trunk's."""
@@ -86,13 +100,21 @@ class CallInProgress:
 
     def handed_to(self, extension: Extension | None) -> None:
         """Who talks from now on; whoever of the office talked last owns the call."""
-        self.extension = extension or self.extension
+        self._talks(extension)
+
+    def _talks(self, extension: Extension | None) -> None:
+        """None: the outside, and the call stays whose it was."""
+        if extension is not None:
+            self.extension = extension
+            self.talked.pop(extension.number, None)
+            self.talked[extension.number] = extension
 
     def went_outside(self, extension: Extension, number: str, trunk: str, crm: CrmAccount | None) -> None:
         """A call between colleagues, of which one is now joined with the outside: an outside call from here on."""
         self.direction = Direction.OUTBOUND
         self.caller, self.dialled, self.trunk, self.crm = extension.number, number, trunk, crm
-        self.extension = extension
+        self.talked.clear()
+        self._talks(extension)
         self.answered_at = self.clock()
 
     def over(self, disposition: Disposition, end: CallEnd) -> None:
@@ -122,6 +144,8 @@ class CallInProgress:
             state="talking" if talking else "ringing" if ringing else "routing",
             started_at=self.started_at,
             answered_at=self.answered_at,
+            failed_transfer=self.failed_transfer,
+            card=self.contact,
         )
 
     def record(self) -> CallRecord:
@@ -150,4 +174,5 @@ class CallInProgress:
             recording=self.recording,
             why=tuple(self.why),
             cause=unsaid if end.cause is None else end.cause,
+            why_after=tuple(self.why_after),
         )

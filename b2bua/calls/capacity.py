@@ -31,6 +31,9 @@ class Capacity:
     def __len__(self) -> int:
         return len(self._places)
 
+    def calls_of(self, client: ClientId) -> int:
+        return self._taken[client]
+
     def reached(self, client: Client, trunk: Trunk | None, extension: Extension | None = None) -> str | None:
         """Why one more call of this client, by that trunk or made by that extension, is one too many."""
         if len(self._places) >= self._max_calls:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from b2bua.calls.call import Clock
 from b2bua.control import TurnedAway
 from b2bua.directory import Extension
-from b2bua.sip.admission import Admission, Refuse, Verdict
+from b2bua.sip.admission import Admission, Answer, Refuse, Verdict
 from b2bua.sip.effects import Flow, IncomingRequest
 from b2bua.sip.invite_session import InviteSession
-from b2bua.sip.message import Request, Response
+from b2bua.sip.message import Request
 from b2bua.sip.throttle import Silence
 from b2bua.ua.agent import UserAgent
 from b2bua.ua.notifier import ALLOW_EVENTS, wants_dialogs
@@ -47,20 +47,37 @@ class Door:
 
     def admit(self, request: Request, flow: Flow) -> Verdict:
         """Asked before any state exists. Who wants to call or register is challenged, statelessly, until it shows
-        that it got the challenge; scanners, and whoever guessed too often, get silence."""
+        that it got the challenge; scanners, and whoever guessed too often, get silence. What else comes from addresses
+        that we know is answered statelessly as well: those can be forged."""
         now = self._agent.now()
-        if request.method == "REGISTER" or (request.method == "INVITE" and not self._trunks.expects(request, flow)):
+        from_trunk = self._trunks.expects(request, flow)
+        if request.method == "REGISTER" or (request.method == "INVITE" and not from_trunk):
             return self._screen(request, flow, now)
-        if request.method == "SUBSCRIBE" and (wants_dialogs(request) or self._registrar.knows(flow.remote.host, now)):
+        known = from_trunk or self._registrar.knows(flow.remote.host, now)
+        if request.method == "SUBSCRIBE" and (wants_dialogs(request) or known):
             if not wants_dialogs(request):
                 self._pbx.notifier.subscriptions.refuse(489, "no such event")
                 return Refuse(489, (ALLOW_EVENTS,))
             return self._screen(request, flow, now)
-        if self._trunks.expects(request, flow) or self._registrar.knows(flow.remote.host, now):
-            return Admission.ADMIT
+        if known:
+            return Admission.ADMIT if request.method == "INVITE" else self._answer_to(request)
         self._registrar.suspect(request, flow, now)
         self._registrar.unwanted(flow.remote.host, now)
         return Admission.IGNORE
+
+    def _answer_to(self, request: Request) -> Answer:
+        """OPTIONS is answered, CANCEL, NOTIFY and INFO belong to something that is not there, and the rest means
+        nothing to us but in a call."""
+        core = self._agent.core
+        match request.method:
+            case "OPTIONS":
+                return Answer(200, extras=(*core.capabilities, ALLOW_EVENTS))
+            case "CANCEL":                  # one is never told that it asks too much (RFC 3261 §8.2.2.3)
+                return Refuse(481)
+            case "NOTIFY" | "INFO":
+                return Answer(481)
+            case method:
+                return Answer(405, (("Allow", ", ".join(one for one in core.config.allow if one != method)),))
 
     def _screen(self, request: Request, flow: Flow, now: float) -> Verdict:
         host, method = flow.remote.host, request.method
@@ -99,18 +116,20 @@ class Door:
             self.strangers.tell(TurnedAway(self._clock(), source, invite.uri.user, why, done))
 
     def incoming_call(self, session: InviteSession) -> None:
-        if self._pbx.draining:
-            self._pbx.counters.refused["draining"] += 1
-            self._agent.perform(session.reject(503, self._agent.now(), headers=(IDLE,)))
-            return
-        trunk = self._trunks.match(session.invite, session.flow)
+        pbx = self._pbx
+        if pbx.draining:
+            pbx.counters.refused["draining"] += 1
+        trunk = None if pbx.hanging_up else self._trunks.match(session.invite, session.flow)
         if trunk is not None:
-            self._pbx.from_trunk(session, trunk)
+            pbx.from_trunk(session, trunk)         # draining: into the books, as somebody has called the office
+            return
+        if pbx.draining:
+            self._agent.perform(session.reject(503, self._agent.now(), headers=(IDLE,)))
             return
         now = self._agent.now()
         match self._registrar.authenticate(session.invite, session.flow, now):
             case Extension() as extension if "Replaces" in session.invite.headers:
-                self._pbx.takes_over(session, extension)
+                self._pbx.takeovers.replace(session, extension)
             case Extension() as extension:
                 self._pbx.from_phone(session, extension)
             case Challenge(status=status, headers=headers, delay=delay):
@@ -123,20 +142,22 @@ class Door:
                 self._agent.later(0, lambda: session.reject(403, self._agent.now()))
 
     def incoming_request(self, event: IncomingRequest) -> None:
-        request, flow, now = event.request, event.flow, self._agent.now()
-        if request.method == "REGISTER":
-            match self._registrar.register(request, flow, now, self._agent.core.new_tag()):
-                case Reply(response=response, delay=delay):
-                    transaction = event.transaction
-                    self._agent.later(delay, lambda: self._agent.core.respond(transaction, response, self._agent.now()))
-                case Silence():
-                    self._pbx.counters.refused["silenced"] += 1
-                    self._agent.core.abandon(event.transaction)
-            return
-        if request.method == "SUBSCRIBE":
-            self._subscribe(event)
-            return
-        self._agent.perform(self._agent.core.respond(event.transaction, self._answer_to(request), now))
+        match event.request.method:
+            case "REGISTER":
+                self._register(event)
+            case "SUBSCRIBE":
+                self._subscribe(event)
+            case other:
+                raise AssertionError(f"{other} is answered at the door")
+
+    def _register(self, event: IncomingRequest) -> None:
+        core, transaction = self._agent.core, event.transaction
+        match self._registrar.register(event.request, event.flow, self._agent.now(), core.new_tag()):
+            case Reply(response=response, delay=delay):
+                self._agent.later(delay, lambda: core.respond(transaction, response, self._agent.now()))
+            case Silence():
+                self._pbx.counters.refused["silenced"] += 1
+                core.abandon(transaction)
 
     def _subscribe(self, event: IncomingRequest) -> None:
         request, now, core = event.request, self._agent.now(), self._agent.core
@@ -153,19 +174,6 @@ class Door:
             case Silence():
                 self._pbx.counters.refused["silenced"] += 1
                 core.abandon(event.transaction)
-
-    def _answer_to(self, request: Request) -> Response:
-        """What else comes from outside of all calls: OPTIONS is answered, NOTIFY and INFO belong to something that is
-        not there, and the rest means nothing to us but in a call."""
-        core = self._agent.core
-        if request.method == "OPTIONS":
-            response = core.capabilities(request)
-            response.headers.add(*ALLOW_EVENTS)
-            return response
-        if request.method in ("NOTIFY", "INFO"):
-            return request.response(481, to_tag=core.new_tag())
-        allow = ", ".join(method for method in core.config.allow if method != request.method)
-        return request.response(405, to_tag=core.new_tag(), headers=(("Allow", allow),))
 
     def unreadable(self, flow: Flow) -> None:
         if not self._trunks.knows(flow.remote.host):

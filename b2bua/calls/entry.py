@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from b2bua.calls.bridge import End, Talk
+from b2bua.calls.bridge import End, SentOn, Talk
 from b2bua.calls.pickup import PicksUp
 from b2bua.calls.referral import Referral
 from b2bua.calls.round import Branch
@@ -88,6 +88,8 @@ class Meanwhile:
         match event:
             case Joins():
                 event.refuse(491)
+            case SentOn():
+                event.dropped()
             case DialogRequest(request=request) if request.method == "REFER":
                 leg.respond(request, 491)  # one at a time
             case DialogResponse(request=request, response=response) if request.method == "NOTIFY":

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from b2bua import numbers
+from b2bua.calls.report import Outcome, Owed, owed, rules_of, why_untold
 from b2bua.cdr import ClientId, Direction, EndReason
 from b2bua.control import Explanation, PlannedStep
-from b2bua.directory import Number
+from b2bua.crm.functions import CardKind
+from b2bua.crm.port import Purpose
+from b2bua.directory import CrmAccount, Number
 from b2bua.routing.plan import Announce, DialTrunk, NoRoute, Plan, RingExtensions, Step
 
 if TYPE_CHECKING:
@@ -24,7 +29,7 @@ async def explain(pbx: Switchboard, client: ClientId, caller: str, dialled: str)
     directory = pbx.directory
     if client not in directory.client:
         raise LookupError(client)
-    country = directory.client[client].country
+    account, country = directory.client[client].crm, directory.client[client].country
     full = pbx.capacity.reached(directory.client[client], None)
     notes = [f"now it would be refused: {full}"] if full is not None else []
     extension = directory.extension.get((client, caller))
@@ -32,15 +37,20 @@ async def explain(pbx: Switchboard, client: ClientId, caller: str, dialled: str)
         plan = pbx.plan_for(extension, dialled, rehearsal=True)
         outside = isinstance(plan, Plan) and plan.outside
         direction = Direction.OUTBOUND if outside else Direction.INTERNAL
-        return _told(direction, notes, plan)
+        explained = _told(direction, notes, plan)
+        return replace(explained, crm=_crm(account, Outcome(direction, True), numbers.normalise(dialled, country), ""))
     did = _number(pbx, client, dialled, country)
+    number = "" if caller in WITHHELD else numbers.normalise(caller, country)
     if did is None:
         why = f"{numbers.normalise(dialled, country)} is no number of {client}"
-        return _told(Direction.INBOUND, notes, NoRoute(404, EndReason.NOTHING_TO_RING, why))
-    number = "" if caller in WITHHELD else numbers.normalise(caller, country)
-    contact, said = await pbx.who_is(client, directory.client[client].crm, number)
+        explained = _told(Direction.INBOUND, notes, NoRoute(404, EndReason.NOTHING_TO_RING, why))
+        return replace(explained, crm=_crm(account, Outcome(Direction.INBOUND, True), number, ""))
+    contact, said = await pbx.who_is(client, account, number)
     plan = pbx.plan_for_did(directory, did, contact, rehearsal=True)
-    return _told(Direction.INBOUND, [*notes, said] if said else notes, plan)
+    rings = isinstance(plan, Plan) and any(isinstance(step, RingExtensions) for step in plan.steps)
+    outcome = Outcome(Direction.INBOUND, True, is_for_people=did.is_for_people or rings)
+    explained = _told(Direction.INBOUND, [*notes, said] if said else notes, plan)
+    return replace(explained, crm=_crm(account, outcome, number, did.number))
 
 
 def _number(pbx: Switchboard, client: ClientId, dialled: str, country: str) -> Number | None:
@@ -68,3 +78,29 @@ def _does(step: Step) -> str:
             return f"answers and plays {sound}"
         case DialTrunk(trunk=trunk, number=number, caller_id=caller_id):
             return f"calls {number} through {trunk.name}, showing {caller_id}"
+
+
+def _crm(account: CrmAccount | None, outcome: Outcome, phone: str, did: str) -> str:
+    """Both ways in which it may come out, as nobody knows yet."""
+    if account is None:
+        return ""
+    if (why := why_untold(account.functions, outcome.direction, phone)) is not None:
+        return f"the CRM is told nothing: {why}"
+    rules = rules_of(account.functions, outcome.direction, did)
+    answered, missed = (", ".join(_in_words(owed(account.functions, rules, replace(outcome, answered=answered))))
+                        for answered in (True, False))
+    return f"the CRM is told, if somebody talks: {answered}; if nobody does: {missed}"
+
+
+def _in_words(due: Owed) -> Iterator[str]:
+    if due.card is not CardKind.NOTHING:
+        yield f"{'a contact' if due.card is CardKind.CONTACT else 'an unsorted lead'}, unless there is one"
+    if due.deal is not None:
+        yield "a deal of that contact"
+    yield "the call"
+    if due.task is Purpose.FILL_IN:
+        yield "a task to fill in that contact"
+    elif due.task is Purpose.CALL_BACK:
+        yield "a task to call back who is known"
+    if due.talked_to:
+        yield "that the call-back task is done"

@@ -18,5 +18,6 @@ async def inbound_call(
 ) -> None:
     """Ask the CRM who calls, ring who should answer, connect, report."""
     async with to_its_end(pbx, call, caller), pbx.media.open(call.id) as media, caller, while_up(caller) as set_up:
+        call.is_for_people = did.is_for_people
         call.contact = await pbx.find_contact(call)           # patient for 1.5 s, then None
         await connect(pbx, call, caller, pbx.plan_for_did(directory, did, call.contact), media, set_up)

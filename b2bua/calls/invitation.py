@@ -27,9 +27,12 @@ class Invitation:
     referred_by: str = ""                  # of the REFER that it follows from (RFC 3892)
     outside_offer: bytes = b""             # for trunks, many of which refuse an INVITE without one
 
+    alert: tuple[tuple[str, str], ...] = ()    # how phones shall ring
+
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
-        return (("Referred-By", self.referred_by),) if self.referred_by else ()
+        referred_by = (("Referred-By", self.referred_by),) if self.referred_by else ()
+        return (*referred_by, *self.alert)
 
 
 def shown(call: CallInProgress, extension: Extension | None) -> Shown:
@@ -37,4 +40,4 @@ def shown(call: CallInProgress, extension: Extension | None) -> Shown:
     if extension is not None:
         return Shown(extension.number, extension.name)
     contact, crm = call.contact, call.crm
-    return Shown(call.outside_party, contact.name if contact and crm and crm.set_caller_name else "")
+    return Shown(call.outside_party, contact.name if contact and crm and crm.functions.set_caller_name else "")

@@ -1,4 +1,4 @@
-"""After a start: calls that were up when the process before this one died become records, and their phones get BYEs."""
+"""After a start: calls during which the process before this one died become records, and who talked gets BYEs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import structlog
 
 from b2bua.calls.recordings import Recordings
 from b2bua.cdr import CallRecord, EndedBy, EndReason
-from b2bua.crm.port import CrmWrite
+from b2bua.crm.port import CallNote, CrmWrite, Task
 from b2bua.sip.farewell import Farewell
 from b2bua.sip.fields import NameAddr
 from b2bua.sip.uri import Uri
@@ -65,7 +65,7 @@ class Undertaker:
         await self._journal.spilled_before_is_back()        # the last word on a call that had ended
         left = await self._left_behind()
         if left:
-            log.warning("calls were up when the switch died: they are closed", calls=len(left))
+            log.warning("the switch died during calls: they are closed", calls=len(left))
         async with asyncio.TaskGroup() as tasks:
             if self._recordings is not None:
                 tasks.create_task(self._recordings.recover([one.call.record for one in left]))
@@ -117,8 +117,21 @@ def closed(left: LeftBehind) -> tuple[CallRecord, tuple[CrmWrite, ...]]:
     """Its record and its CRM writes, with the times that are known to be true."""
     standing = left.call.record
     ended_at = max(left.seen_at, standing.answered_at or standing.started_at)
-    why = "the switch died while this call was up; the time of its end is when the switch was last known to be alive"
+    why = "the switch died during this call; the time of its end is when the switch was last known to be alive"
+    after = (*standing.why_after, (ended_at - standing.started_at).total_seconds())
     record = replace(
-        standing, ended_at=ended_at, ended_by=EndedBy.SWITCH, reason=EndReason.RESTARTED, why=(*standing.why, why)
+        standing, ended_at=ended_at, ended_by=EndedBy.SWITCH, reason=EndReason.RESTARTED, why=(*standing.why, why),
+        why_after=after if len(after) == len(standing.why) + 1 else ()
     )
-    return record, tuple(replace(write, talk_seconds=record.talk_seconds) for write in left.call.writes)
+    return record, tuple(_ended_later(write, standing, record) for write in left.call.writes)
+
+
+def _ended_later(write: CrmWrite, standing: CallRecord, record: CallRecord) -> CrmWrite:
+    """The same, of the call as it went on after it was written down."""
+    match write:
+        case CallNote():
+            return replace(write, talk_seconds=record.talk_seconds)
+        case Task(due_at=due_at):
+            return replace(write, due_at=due_at + (record.ended_at - standing.ended_at))
+        case _:
+            return write

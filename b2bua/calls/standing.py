@@ -1,4 +1,4 @@
-"""Calls that are up, written down while they last: the death of this process swallows none (see left_behind)."""
+"""Calls, written down while they last: the death of this process swallows none (see left_behind)."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class StandingCalls:
         self._away = False
 
     def up(self, call: CallInProgress, *legs: Leg) -> None:
-        """It is, with these legs; said again when it has others."""
+        """It is, with these legs to say goodbye to; said again when it has others."""
         self._new[call.id] = _Up(call, legs)
 
     def over(self, call: CallInProgress) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,30 +14,44 @@ from typing import Protocol
 import structlog
 
 from b2bua import numbers
-from b2bua.calls.board import Board, Line
+from b2bua.calls.board import Board
 from b2bua.calls.bridge import Talk
 from b2bua.calls.call import CallInProgress
 from b2bua.calls.capacity import Capacity
+from b2bua.calls.click2call import click2call
+from b2bua.calls.clicks import Click, Clicks
 from b2bua.calls.connect import refuse, to_its_end
 from b2bua.calls.dial import StepDialler
 from b2bua.calls.diversion import history_of
-from b2bua.calls.door import Door
-from b2bua.calls.entry import Joins, Newcomer
+from b2bua.calls.door import IDLE, Door
 from b2bua.calls.errands import Errands
 from b2bua.calls.explain import explain
 from b2bua.calls.from_phone import call_from_phone
 from b2bua.calls.identity import read_caller
 from b2bua.calls.inbound import inbound_call
+from b2bua.calls.invitation import Shown
+from b2bua.calls.live import LivePage
 from b2bua.calls.outcomes import Unanswered
-from b2bua.calls.pickup import PicksUp, find_ringing, may_replace_ringing, wanted
+from b2bua.calls.pickup import wanted
 from b2bua.calls.recordings import Recordings
-from b2bua.calls.report import report
+from b2bua.calls.report import report, why_untold
 from b2bua.calls.standing import StandingCalls
+from b2bua.calls.takeover import Takeovers
 from b2bua.calls.tolls import Tolls, is_emergency
-from b2bua.calls.transfer import Named, may_replace
 from b2bua.calls.turns import GroupTurns
 from b2bua.cdr import CallId, CallRecord, ClientId, Direction, Disposition, EndReason
-from b2bua.control import Explanation, LiveCall, RegisteredPhone, TrunkState, TurnedAway
+from b2bua.control import (
+    AtWork,
+    ClickedCall,
+    Explanation,
+    Glance,
+    LiveCall,
+    RegisteredPhone,
+    TransferOutcome,
+    TrunkState,
+    TrunkTest,
+    TurnedAway,
+)
 from b2bua.crm.lookup import Lookup
 from b2bua.crm.port import Contact, Crm, CrmError, CrmWrite, PopUp
 from b2bua.directory import CrmAccount, Directory, Extension, Number, Trunk
@@ -45,12 +59,10 @@ from b2bua.media.plane import MediaPlane, MediaSession
 from b2bua.routing.dialplan import find_did, plan_from_extension, plan_inbound, plan_moved, why_no_did
 from b2bua.routing.plan import DialTrunk, NoRoute, Plan
 from b2bua.sip.dialog_info import DialogInfo
-from b2bua.sip.fields import Replaces
-from b2bua.sip.grammar import ParseError
 from b2bua.sip.invite_session import InviteSession
 from b2bua.sip.throttle import Ban
 from b2bua.ua.agent import UserAgent
-from b2bua.ua.leg import Inbox, IncomingLeg, Leg
+from b2bua.ua.leg import HeaderFields, Inbox, IncomingLeg, Leg
 from b2bua.ua.notifier import Notifier
 from b2bua.ua.registrar import ExtensionKey, Registrar
 from b2bua.ua.strangers import UnknownCalls
@@ -69,9 +81,11 @@ class Journal(Protocol):
 
 
 class Books(Protocol):
-    """Where the directory comes from, and its generation."""
+    """Where the directory comes from, with its generation, and what is wrong in it."""
 
     async def load(self) -> tuple[Directory, int]: ...
+
+    def alarms(self) -> Sequence[str]: ...
 
 
 class CrmAccounts(Protocol):
@@ -80,6 +94,8 @@ class CrmAccounts(Protocol):
     async def use(self, directory: Directory) -> None: ...
 
     def crm_of(self, client: ClientId) -> Crm | None: ...
+
+    def alarms(self) -> Sequence[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +114,7 @@ class CallCounters:
 
 
 @dataclass(frozen=True, slots=True)
-class _Live:
+class Live:
     call: CallInProgress
     inbox: Inbox
     task: asyncio.Task[None]
@@ -126,6 +142,7 @@ class Switchboard:
         calls: asyncio.TaskGroup,
         clock: Callable[[], datetime],
         delivered: Callable[[], None],
+        crm_alarms: Callable[[], Sequence[str]] = tuple,
         limits: Limits = Limits(),
     ) -> None:
         self.directory = directory
@@ -137,6 +154,9 @@ class Switchboard:
         self.board = Board(agent.now)
         self.notifier = Notifier(agent, self._dialogs_of)
         self.door = Door(self, agent, registrar, trunks, clock, limits.unknown_calls)
+        self.takeovers = Takeovers(self, agent)
+        self.clicks = Clicks(self)
+        self.page = LivePage(self, agent, registrar, trunks)
         self.counters = CallCounters(Counter(), Counter())
         self.hanging_up = False
         self._agent = agent
@@ -154,10 +174,12 @@ class Switchboard:
         self._calls = calls
         self._clock = clock
         self._delivered = delivered
-        self._live: dict[CallId, _Live] = {}
+        self._crm_alarms = crm_alarms
+        self._live: dict[CallId, Live] = {}
         self._talks: dict[Inbox, Talk] = {}              # of the calls that are answered
         self._tasks: set[asyncio.Task[None]] = set()     # of calls that live, or whose record is being kept
         self.draining = False
+        self._changing = asyncio.Lock()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -176,79 +198,58 @@ class Switchboard:
         for note in who.notes:
             call.note(note)
         caller = self._agent.accept(session, trunk.name)
-        if (reached := self.capacity.reached(directory.client[trunk.client], trunk)) is not None:
+        if self.draining:
+            why = "the switch is stopping, and takes no new calls"
+            self._start(call, caller.inbox, self._refused(caller, call, 503, EndReason.SHUTDOWN, why, (IDLE,)))
+        elif (reached := self.capacity.reached(directory.client[trunk.client], trunk)) is not None:
             reached = self.tolls.full(reached)
-            self._start(call, caller, self._refused(caller, call, 503, EndReason.LIMIT_REACHED, reached))
+            self._start(call, caller.inbox, self._refused(caller, call, 503, EndReason.LIMIT_REACHED, reached))
         elif did is None:
             why = why_no_did(directory, trunk, spellings)
-            self._start(call, caller, self._refused(caller, call, 404, EndReason.NOTHING_TO_RING, why))
+            self._start(call, caller.inbox, self._refused(caller, call, 404, EndReason.NOTHING_TO_RING, why))
         elif (too_often := call.history.too_often) is not None:
             # Not 482, which says that this very request was seen twice (RFC 3261 §8.2.2.2).
-            self._start(call, caller, self._refused(caller, call, 480, EndReason.NOT_ALLOWED, too_often))
+            self._start(call, caller.inbox, self._refused(caller, call, 480, EndReason.NOT_ALLOWED, too_often))
         else:
-            self._start(call, caller, inbound_call(caller, self, call, directory, did))
+            self._start(call, caller.inbox, inbound_call(caller, self, call, directory, did))
 
     def from_phone(self, session: InviteSession, extension: Extension) -> None:
         dialled = session.invite.uri.user
-        client = self.directory.client[extension.client]
-        plan = self._pick_up_or_dial(session, extension, dialled)
+        plan = self.takeovers.pick_up_or_dial(session, extension, dialled)
         if plan is None:
             return
-        outside = isinstance(plan, Plan) and plan.outside
-        direction = Direction.OUTBOUND if outside else Direction.INTERNAL
-        shown = numbers.normalise(dialled, client.country) if outside else dialled
-        call = self._new_call(extension.client, direction, extension.number, shown, None)
-        call.extension = extension
+        call = self._placed_by(extension, dialled, outside=isinstance(plan, Plan) and plan.outside)
         caller = self._agent.accept(session, extension.number)
-        if not _is_urgent(plan) and (reached := self.capacity.reached(client, None, extension)) is not None:
-            plan = NoRoute(503, EndReason.LIMIT_REACHED, self.tolls.full(reached))
+        plan = self._within_limits(extension, plan)
         if isinstance(plan, Plan):
             self.board.dials(caller, extension, dialled)
-        self._start(call, caller, call_from_phone(caller, self, call, plan))
+        self._start(call, caller.inbox, call_from_phone(caller, self, call, plan))
 
-    def _pick_up_or_dial(self, session: InviteSession, extension: Extension, dialled: str) -> Plan | NoRoute | None:
-        """None: the phone goes into a call that rings at a colleague's, and makes none of its own."""
-        number = wanted(self.directory, extension, dialled)
-        if number is None:
-            return self.plan_for(extension, dialled)
-        found = find_ringing(self.board, self.directory, extension, number)
-        if isinstance(found, NoRoute):
-            return found
-        self._pick_up(session, extension, found, 480)
-        return None
+    def from_click(self, extension: Extension, dialled: str) -> Click:
+        """Whoever has this extension clicks that, which is the client's to dial."""
+        plan = self.plan_for(extension, dialled)
+        here = (extension.client, dialled)
+        inside = here in self.directory.extension or here in self.directory.group
+        call = self._placed_by(extension, dialled, outside=plan.outside if isinstance(plan, Plan) else not inside)
+        call.is_placed = False
+        if call.crm is not None and why_untold(call.crm.functions, call.direction, call.dialled) is None:
+            call.contact = self._lookup.remembered(call.client, call.dialled)
+        click, inbox = Click(call, extension, dialled), Inbox()
+        self._start(call, inbox, click2call(self, click, inbox, self._within_limits(extension, plan)))
+        return click
 
-    def _pick_up(self, session: InviteSession, extension: Extension, line: Line, too_late: int) -> None:
-        there = self._agent.leg_of(line.session)
-        if there is None or not session.offer:         # who picks up has to say by which codecs
-            self._agent.perform(session.reject(481 if there is None else 488, self._agent.now()))
-            return
-        leg = self._agent.accept(session, extension.number, there.inbox)
-        there.inbox.put(leg, PicksUp(leg, extension, too_late))
+    def _placed_by(self, extension: Extension, dialled: str, *, outside: bool) -> CallInProgress:
+        direction = Direction.OUTBOUND if outside else Direction.INTERNAL
+        shown = numbers.normalise(dialled, self.directory.client[extension.client].country) if outside else dialled
+        call = self._new_call(extension.client, direction, extension.number, shown, None)
+        call.extension = extension
+        return call
 
-    def takes_over(self, session: InviteSession, extension: Extension) -> None:
-        """INVITE with Replaces (RFC 3891): a phone comes into a call that there is, and makes none of its own."""
-        try:
-            replaces = Replaces.of(session.invite)
-        except ParseError:
-            replaces = None
-        if replaces is None:
-            self._agent.perform(session.reject(400, self._agent.now()))
-            return
-        if (line := self._ringing_named(replaces)) is not None:
-            client = self.directory.client.get(extension.client)
-            if may_replace_ringing(line, client, extension):
-                self._pick_up(session, extension, line, 481)
-            else:
-                self._agent.perform(session.reject(403, self._agent.now()))
-            return
-        match may_replace(self.dialog_named(replaces), extension, replaces):
-            case (Talk() as talk, Leg() as instead_of) if session.offer:
-                leg = self._agent.accept(session, extension.number, talk.inbox)
-                talk.inbox.put(leg, Joins(Newcomer(leg, extension, leg.offer), instead_of, None))
-            case int() as status:
-                self._agent.perform(session.reject(status, self._agent.now()))
-            case _:                        # who takes over has to say by which codecs
-                self._agent.perform(session.reject(488, self._agent.now()))
+    def _within_limits(self, extension: Extension, plan: Plan | NoRoute) -> Plan | NoRoute:
+        reached = self.capacity.reached(self.directory.client[extension.client], None, extension)
+        if reached is None or _is_urgent(plan):
+            return plan
+        return NoRoute(503, EndReason.LIMIT_REACHED, self.tolls.full(reached))
 
     def _new_call(
         self, client: ClientId, direction: Direction, caller: str, dialled: str, trunk: str | None
@@ -261,17 +262,19 @@ class Switchboard:
         return call
 
     async def _refused(
-        self, caller: IncomingLeg, call: CallInProgress, status: int, reason: EndReason, why: str
+        self, caller: IncomingLeg, call: CallInProgress, status: int, reason: EndReason, why: str,
+        headers: HeaderFields = (),
     ) -> None:
         """An outside call that may not come in: it is in the books all the same."""
         async with to_its_end(self, call, caller):
-            refuse(caller, call, status, reason, why)
+            refuse(caller, call, status, reason, why, headers)
 
     # -- the calls there are
 
-    def _start(self, call: CallInProgress, caller: IncomingLeg, script: Coroutine[object, object, None]) -> None:
+    def _start(self, call: CallInProgress, inbox: Inbox, script: Coroutine[object, object, None]) -> None:
         task = self._calls.create_task(self._run(call, script), name=f"call {call.id}")
-        self._live[call.id] = _Live(call, caller.inbox, task)
+        self._live[call.id] = Live(call, inbox, task)
+        self._standing.up(call)            # with nobody to say goodbye to, until somebody talks
         maker = call.extension.number if call.extension is not None else None
         self.capacity.enter(call.id, call.client, call.trunk, maker)
         self._tasks.add(task)
@@ -289,6 +292,7 @@ class Switchboard:
         self._live.pop(call.id, None)
         self.capacity.leave(call.id)
         self.tolls.allowance.leave(call.id)
+        self.clicks.over(call, self._agent.now())
         if not self._live:
             self._idle.set()
 
@@ -334,6 +338,7 @@ class Switchboard:
             log.warning("hanging up", calls=len(self._live), after_seconds=patience)
         await self.notifier.deactivate()
         self.hanging_up = True
+        await asyncio.sleep(0)             # a call that came in this very moment begins: else it is in no books
         for live in tuple(self._live.values()):
             live.task.cancel()
         await self._idle.wait()
@@ -356,7 +361,9 @@ class Switchboard:
         self, client: ClientId, account: CrmAccount | None, number: str
     ) -> tuple[Contact | None, str]:
         """The same, and the sentence that tells of it; "" when nobody was asked."""
-        if account is None or not (account.forward_to_responsible or account.set_caller_name) or not number:
+        if account is None or not account.functions.wants_to_know_callers:
+            return None, ""
+        if why_untold(account.functions, Direction.INBOUND, number) is not None:
             return None, ""
         began = self._agent.now()
         contact = await self._lookup.find_contact(client, number, account.patience)
@@ -421,27 +428,16 @@ class Switchboard:
             del self._talks[talk.inbox]
             self.turns.left((talk.caller.extension, talk.callee.extension), self._agent.now())
 
-    def dialog_named(self, replaces: Replaces) -> Named | int:
-        """The dialog with those tags, as the phone at its other end writes them; else the status of RFC 3891 §3."""
-        session = self._agent.core.find(replaces.call_id, replaces.to_tag, replaces.from_tag)
-        if session is None:
-            return 481
-        leg = self._agent.leg_of(session)
-        if leg is None or leg.end is not None:
-            return 603                     # it is over already
-        live = next((live for live in self._live.values() if live.inbox is leg.inbox), None)
-        return 481 if live is None else Named(leg, live.call, self._talks.get(leg.inbox))
+    def live(self) -> Iterable[Live]:
+        return self._live.values()
 
-    def _ringing_named(self, replaces: Replaces) -> Line | None:
-        """The phone that rings in that dialog. Which of the tags is ours is told differently by phones that have them
-        of a dialog-info: as the ringing phone would write them (RFC 4235 §4.1), or as we would."""
-        tags = (replaces.to_tag, replaces.from_tag)
-        for ours, theirs in (tags, tags[::-1]):
-            session = self._agent.core.find(replaces.call_id, ours, theirs)
-            line = self.board.line_of(session) if session is not None else None
-            if line is not None and line.rings:
-                return line
-        return None
+    def live_of(self, client: ClientId, call: CallId) -> Live | None:
+        live = self._live.get(call)
+        return live if live is not None and live.call.client == client else None
+
+    def talk_in(self, inbox: Inbox) -> Talk | None:
+        """Of the call with that inbox, once it is answered."""
+        return self._talks.get(inbox)
 
     def _dialogs_of(self, key: ExtensionKey) -> Sequence[DialogInfo]:
         client = self.directory.client.get(key[0])
@@ -461,9 +457,9 @@ class Switchboard:
     def phone_rings(self, call: CallInProgress, extension: Extension) -> None:
         """F1: the pop-up for whoever's phone rings, once per call and user, beside the call."""
         user, account = extension.crm_user, call.crm
-        if account is None or not account.pop_up or user is None or user in call.shown_to:
+        if account is None or not account.functions.pop_up or user is None or user in call.shown_to:
             return
-        if call.direction is Direction.INBOUND and call.caller:
+        if call.direction is Direction.INBOUND and why_untold(account.functions, call.direction, call.caller) is None:
             call.shown_to.add(user)
             self._errands.start("pop-up", self._pop_up(PopUp(call.client, call.caller, (user,))))
 
@@ -488,6 +484,27 @@ class Switchboard:
         log.info("announcing", call=call.id)
         self._standing.up(call, caller)
 
+    def picks_up(self, call: CallInProgress, phone: Leg, extension: Extension, other: Shown) -> None:
+        """Who clicked has: that leg must not outlive us."""
+        log.info("picked up", call=call.id, extension=extension.number)
+        self.board.picks_up(phone, extension, other)
+        self._standing.up(call, phone)
+
+    def answer_after(self, call: CallInProgress) -> tuple[tuple[str, str], ...]:
+        """By which the phone of who clicked picks up by itself, if the client wants that. No standard has it: phones
+        know one field or the other."""
+        client = self.directory.client.get(call.client)
+        if client is None or client.click2call_answer_after is None:
+            return ()
+        seconds = client.click2call_answer_after
+        return (
+            ("Call-Info", f"<sip:127.0.0.1>;answer-after={seconds}"),
+            ("Alert-Info", f"<http://127.0.0.1>;info=alert-autoanswer;delay={seconds}"),
+        )
+
+    def now(self) -> float:
+        return self._agent.now()
+
     def music_on_hold(self, call: CallInProgress) -> str:
         """What who is put on hold hears in this call."""
         client = self.directory.client.get(call.client)
@@ -496,19 +513,37 @@ class Switchboard:
     # -- control.Control
 
     def live_calls(self) -> Sequence[LiveCall]:
-        return [live.call.live() for live in self._live.values()]
+        return list(self.page.calls(self._live.values()))
+
+    def live_call(self, call: CallId) -> LiveCall | None:
+        live = self._live.get(call)
+        return next(self.page.calls((live,))) if live is not None else None
+
+    def glance(self, client: ClientId | None, most: int) -> Glance:
+        return self.page.glance(client, most)
 
     def trunk_states(self) -> Sequence[TrunkState]:
         return self._trunks.states(self._agent.now())
 
+    async def test_trunk(self, client: ClientId, name: str) -> TrunkTest:
+        return await self._trunks.tests.test(client, name, self._clock())
+
+    def trunk_test(self, client: ClientId, name: str) -> TrunkTest | None:
+        return self._trunks.tests.last(client, name)
+
     def registered_phones(self) -> Sequence[RegisteredPhone]:
         return self._registrar.phones(self._agent.now())
+
+    def at_work(self, client: ClientId) -> AtWork:
+        extensions = self.directory.extensions_of.get(client, ())
+        return AtWork(self.capacity.calls_of(client), self._registrar.phones_of(extensions, self._agent.now()),
+                      *self._trunks.at_work(client))
 
     def turned_away(self) -> Sequence[TurnedAway]:
         return self.door.strangers.last()
 
     def alarms(self) -> Sequence[str]:
-        return self.tolls.alarms.in_force()
+        return [*self.tolls.alarms.in_force(), *self._crm.alarms(), *self._books.alarms(), *self._crm_alarms()]
 
     def bans(self) -> Sequence[Ban]:
         return self._registrar.bans(self._agent.now())
@@ -519,20 +554,40 @@ class Switchboard:
     async def explain(self, client: ClientId, caller: str, dialled: str) -> Explanation:
         return await explain(self, client, caller, dialled)
 
+    def click2call(self, client: ClientId, extension: str, number: str, key: str) -> ClickedCall:
+        return self.clicks.click(client, extension, number, key, self.now())
+
+    def clicked(self, client: ClientId, call: CallId) -> ClickedCall | None:
+        click = self.clicks.clicked(client, call, self.now())
+        return click.now() if click is not None else None
+
+    async def click_changed(self, client: ClientId, call: CallId, after_version: int) -> ClickedCall:
+        click = self.clicks.clicked(client, call, self.now())
+        if click is None:
+            raise LookupError(f"{client} has clicked no call {call}")
+        return await click.changed(after_version)
+
+    def hang_up(self, client: ClientId, call: CallId, by: str = "") -> bool:
+        return self.page.hang_up(client, call, by)
+
+    def transfer(self, client: ClientId, call: CallId, target: str, by: str) -> TransferOutcome:
+        return self.page.transfer(client, call, target, by)
+
     def ready(self) -> Sequence[str]:
         reasons = ("draining" if self.draining else None, self.media.problem)
         return [reason for reason in reasons if reason is not None]
 
     async def settings_changed(self) -> None:
         """Swap the snapshot; calls in progress keep theirs."""
-        directory, _ = await self._books.load()
-        self.directory = directory
-        self.turns.use(directory)
-        self.tolls.allowance.use(directory)
-        self._registrar.use(directory)
-        self._trunks.use(directory)
-        self.notifier.use(directory)
-        await self._crm.use(directory)
+        async with self._changing:         # one after the other: the last one read is the last one taken
+            directory, _ = await self._books.load()
+            self.directory = directory
+            self.turns.use(directory)
+            self.tolls.allowance.use(directory)
+            self._registrar.use(directory)
+            self._trunks.use(directory)
+            self.notifier.use(directory)
+            await self._crm.use(directory)
         log.info("directory loaded", clients=len(directory.clients), extensions=len(directory.extensions))
 
 

@@ -74,6 +74,13 @@ class Tolls:
         call.note(refusal.why)
         return Unanswered(Disposition.REFUSED, EndReason.LIMIT_REACHED, refusal.status)
 
+    def why_not(self, client: Client, step: DialTrunk) -> str | None:
+        """What `ask` would say now; nothing counts, and nobody is alarmed."""
+        if is_emergency(step):
+            return None
+        refusal = self.allowance.refusal(client, step.by, step.outside, self._now())
+        return None if refusal is None else refusal.why
+
     def full(self, why: str) -> str:
         """A limit of calls at once was met."""
         self.alarms.met_by_a_call(Refusal(Limit.CALLS, why))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from b2bua.calls.bridge import End, Pressed, Referred, Talk, bridge, media_lost
+from b2bua.calls.bridge import End, Pressed, Referred, SentOn, Talk, bridge, media_lost
 from b2bua.calls.call import CallEnd, CallInProgress
 from b2bua.calls.entry import Entry, Joins, Meanwhile, Newcomer, introduction, see_off
 from b2bua.calls.invitation import Invitation, shown
@@ -17,6 +17,7 @@ from b2bua.calls.outcomes import Announced, AnsweredBy, Unanswered, ended_by
 from b2bua.calls.referral import Order, Referral
 from b2bua.calls.ring import ring
 from b2bua.cdr import Direction, Disposition, EndedBy, EndReason
+from b2bua.control import FailedTransfer
 from b2bua.directory import Extension
 from b2bua.media.plane import Side
 from b2bua.routing.dialplan import RING_SECONDS
@@ -52,6 +53,8 @@ async def converse(pbx: Switchboard, talk: Talk) -> None:
                 match wish:
                     case Referred(by=by, request=request):
                         await _obey(pbx, talk, by, request)
+                    case SentOn():
+                        await _send_on(pbx, talk, wish)
                     case Joins():
                         await _let_in(pbx, talk, wish)
                     case _:                # it wanted to pick up what has been answered
@@ -120,7 +123,7 @@ def _consultation(
     pbx: Switchboard, talk: Talk, transferor: Extension, replaces: Replaces
 ) -> int | tuple[IncomingLeg, CallInProgress] | tuple[Talk, End]:
     """The transferor's second call, as ringing or as talking; or the status that says why not."""
-    named = pbx.dialog_named(replaces)
+    named = pbx.takeovers.dialog_named(replaces)
     if isinstance(named, int):
         return named
     if named.talk is talk:
@@ -138,20 +141,25 @@ def _consultation(
 
 
 async def _blind(
-    pbx: Switchboard, talk: Talk, by: End, transferor: Extension, order: Order, referral: Referral
+    pbx: Switchboard, talk: Talk, by: End, transferor: Extension, order: Order, referral: Referral | None
 ) -> None:
     """Ring whom the transferor names, as if it had dialled, while the two are as they were."""
     call, remaining = talk.call, talk.other(by)
+    call.failed_transfer = None
     call.note(f"{transferor.number} transfers {talk.number_of(remaining)} to {order.dialled or 'nobody'}")
     plan = pbx.plan_for(transferor, order.dialled)
     if isinstance(plan, NoRoute):
         call.note(plan.why)
-        referral.end(plan.status)
+        call.failed_transfer = FailedTransfer(order.dialled, plan.status)
+        if referral is not None:
+            referral.end(plan.status)
         return
     status = await _ring(pbx, talk, by, transferor, plan, order, referral)
     if status == 200:
         return
-    referral.end(status)
+    call.failed_transfer = FailedTransfer(order.dialled, status)
+    if referral is not None:
+        referral.end(status)
     if by.leg.end is None:
         call.note(f"the transfer failed ({status}): {transferor.number} goes on")
         return
@@ -162,7 +170,8 @@ async def _blind(
 
 
 async def _ring(
-    pbx: Switchboard, talk: Talk, by: End, transferor: Extension, plan: Plan, order: Order, referral: Referral
+    pbx: Switchboard, talk: Talk, by: End, transferor: Extension, plan: Plan, order: Order,
+    referral: Referral | None,
 ) -> int:
     """200: somebody answered and is in the talk instead of `by`. Else why not."""
     call, remaining = talk.call, talk.other(by)
@@ -225,6 +234,18 @@ def _moved(talk: Talk, end: End, transferor: End, inbox: Inbox) -> Newcomer:
     who = EndedBy.CALLER if transferor.side is Side.CALLER else EndedBy.CALLEE
     talk.call.over(Disposition.ANSWERED, CallEnd(who, EndReason.TRANSFERRED, 200))
     return Newcomer(end.leg.move(inbox), end.extension, b"")
+
+
+# -- without a REFER
+
+async def _send_on(pbx: Switchboard, talk: Talk, wish: SentOn) -> None:
+    """As by a REFER of that end's phone, which hears of its success by BYE, and of its failure not at all."""
+    end = wish.end
+    if end.extension is None or talk.end_of(end.leg) is not end:
+        wish.dropped()
+        return
+    talk.call.note(f"{wish.by} lets {end.extension.number} transfer it, on the live page")
+    await _blind(pbx, talk, end, end.extension, Order(wish.dialled), None)
 
 
 # -- who comes by itself

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -11,6 +10,7 @@ from types import TracebackType
 import structlog
 
 from b2bua.cdr import ClientId
+from b2bua.crm.memory import Memory, Remembered
 from b2bua.crm.port import Contact, Crm, CrmError
 from b2bua.numbers import is_anonymous, is_short
 
@@ -19,7 +19,6 @@ HIT_FRESH = 300.0                      # an answer of this age is given without 
 MISS_FRESH = 60.0                      # shorter: somebody may be typing the contact in just now
 STALE = 3_600.0                        # up to this age it is given at once, and asked for behind the caller's back
 LAST_RESORT = 86_400.0                 # up to this age it is better than no answer
-CACHE_SIZE = 100_000                   # numbers of all clients; the least recently asked for go first
 LONGEST_ASK = 20.0                     # how long a question goes on for the memory, when its caller is long gone
 QUESTIONS_AT_ONCE = 100                # per client
 FAILURES_TO_OPEN = 5                   # the breaker: so many failures in a row ...
@@ -42,15 +41,6 @@ class LookupCounts:
     late: int = 0                      # the patience ran out
     failed: int = 0
     rested: int = 0                    # not asked: breaker open, or too many questions at once
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    contact: Contact | None
-    at: float
-
-    def is_fresh(self, now: float) -> bool:
-        return now - self.at <= (MISS_FRESH if self.contact is None else HIT_FRESH)
 
 
 @dataclass(slots=True)
@@ -85,8 +75,8 @@ class Lookup:
 
     crm_of: Callable[[ClientId], Crm | None]
     counts: LookupCounts = field(default_factory=LookupCounts)
-    _answers: OrderedDict[_Key, _Answer] = field(default_factory=OrderedDict)
-    _questions: dict[_Key, asyncio.Task[_Answer | None]] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
+    _questions: dict[_Key, asyncio.Task[Remembered | None]] = field(default_factory=dict)
     _health: dict[ClientId, _Health] = field(default_factory=dict)
     _tasks: asyncio.TaskGroup | None = None
 
@@ -110,45 +100,45 @@ class Lookup:
         if crm is None or is_anonymous(phone) or is_short(phone):
             self.counts.not_a_caller += 1
             return None
-        key = client, phone
         now = asyncio.get_running_loop().time()
-        known = self._remembered(key, now)
-        if known is not None and known.is_fresh(now):
+        known = self.memory.get(client, phone)
+        if known is not None and now - known.at > LAST_RESORT:
+            known = None
+        if known is not None and _is_fresh(known, now):
             self.counts.remembered += 1
             return known.contact
-        question = self._question(key, crm, now)
-        if known is not None and known.contact is not None and now - known.at <= STALE:
+        question = self._question((client, phone), crm, now)
+        if known is not None and known.is_sure and now - known.at <= STALE:
             self.counts.stale += 1
             return known.contact
         answer = None if question is None else await self._wait(question, patience)
         best = answer or known
         return best.contact if best is not None else None
 
+    def remembered(self, client: ClientId, phone: str) -> Contact | None:
+        """What is known of the number already: nobody is asked, and nobody waits."""
+        known = self.memory.get(client, phone)
+        if known is None or asyncio.get_running_loop().time() - known.at > LAST_RESORT:
+            return None
+        return known.contact
+
     def forget(self, client: ClientId, phone: str) -> None:
         """The CRM changed what it knows of this number."""
-        self._answers.pop((client, phone), None)
+        self.memory.forget(client, phone, asyncio.get_running_loop().time())
 
-    def _remembered(self, key: _Key, now: float) -> _Answer | None:
-        answer = self._answers.get(key)
-        if answer is None or now - answer.at > LAST_RESORT:
-            return None
-        self._answers.move_to_end(key)
-        return answer
+    def is_resting(self, client: ClientId) -> bool:
+        """Whether the CRM is ill, and left in peace."""
+        health = self._health.get(client)
+        return health is not None and asyncio.get_running_loop().time() < health.rests_until
 
-    def _remember(self, key: _Key, answer: _Answer) -> None:
-        self._answers[key] = answer
-        self._answers.move_to_end(key)
-        while len(self._answers) > CACHE_SIZE:
-            self._answers.popitem(last=False)
-
-    async def _wait(self, question: asyncio.Task[_Answer | None], patience: float) -> _Answer | None:
+    async def _wait(self, question: asyncio.Task[Remembered | None], patience: float) -> Remembered | None:
         done, _ = await asyncio.wait({question}, timeout=patience)
         if not done:
             self.counts.late += 1
             return None
         return None if question.cancelled() else question.result()
 
-    def _question(self, key: _Key, crm: Crm, now: float) -> asyncio.Task[_Answer | None] | None:
+    def _question(self, key: _Key, crm: Crm, now: float) -> asyncio.Task[Remembered | None] | None:
         """The question in flight for this number, or a new one, or None when the CRM is left in peace."""
         if (question := self._questions.get(key)) is not None:
             self.counts.shared += 1
@@ -167,8 +157,9 @@ class Lookup:
         del self._questions[key]       # also when it was cancelled before its first step
         health.questions -= 1
 
-    async def _ask(self, key: _Key, crm: Crm, health: _Health) -> _Answer | None:
+    async def _ask(self, key: _Key, crm: Crm, health: _Health) -> Remembered | None:
         loop = asyncio.get_running_loop()
+        asked_at = loop.time()
         try:
             async with asyncio.timeout(LONGEST_ASK):
                 contact = await crm.find_contact(key[1])
@@ -180,9 +171,8 @@ class Lookup:
             self._failed(key, health, "fault", loop.time())
             return None
         health.succeeded()
-        answer = _Answer(contact, loop.time())
-        self._remember(key, answer)
-        return answer
+        self.memory.answer(*key, contact, asked_at)
+        return Remembered(contact, asked_at, asked_at, is_sure=True)
 
     def _failed(self, key: _Key, health: _Health, why: str, now: float) -> None:
         self.counts.failed += 1
@@ -190,3 +180,9 @@ class Lookup:
             log.warning("CRM is not asked for a while", client=key[0], why=why, seconds=REST)
         else:
             log.info("lookup failed", client=key[0], why=why)
+
+
+def _is_fresh(known: Remembered, now: float) -> bool:
+    if known.contact is None:
+        return now - known.at <= MISS_FRESH
+    return known.is_settled and now - known.at <= HIT_FRESH and now - known.read_at <= STALE

@@ -83,7 +83,7 @@ def _say_what_next(office: Office, out: Console) -> None:
     out.print(
         f"""
 [bold]It keeps running.[/] Stop it with Ctrl-C.
-  Dashboard      http://{web.host}:{web.port}/   (password: {office.system.keys.operator_password})
+  Dashboard      http://{web.host}:{web.port}/   (login: operator, password: {office.system.keys.operator_password})
   The CRM's card {office.crm_url}/
   Your softphone server {office.server.host}:{office.server.port} (UDP or TCP)
                  user 104, password {PASSWORDS['104']}

@@ -86,7 +86,7 @@ async def open_office(data_dir: Path, *, sip_port: int, web_port: int) -> AsyncI
         ]
         office = data_dir / "office.toml"
         office.write_text(_directory(sandbox.base_url, trunk.address), "utf-8")
-        await apply_file(system.store.directory, office, system.settings.sip.realm)
+        await apply_file(system.store.directory, office, system.settings.sip.realm, who="demo")
         await system.switchboard.settings_changed()
         for phone, number in zip(phones, PASSWORDS, strict=False):
             status = await phone.register(number, PASSWORDS[number])
@@ -131,6 +131,14 @@ set_caller_name = true
 pop_up = true
 patience = 1.5
 responsible_ring_seconds = 20
+default_user = {BORIS}
+sync = false                                # so that the slow CRM of the last call is asked
+create_on_incoming = true
+task_on_new_contact = true
+task_on_missed = true
+
+[client.crm.rules]
+incoming_missed = "contact"
 
 [[client.trunk]]
 name = "operator"

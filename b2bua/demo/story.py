@@ -22,10 +22,12 @@ from b2bua.demo.office import (
     SLOW,
     SLOW_CONTACT,
     UNKNOWN,
+    VERA,
     Office,
 )
 from b2bua.recording.formats import Samples
 from b2bua.sandbox import CallEntry, Fault
+from b2bua.sandbox.entities import Task
 
 TALK_SECONDS = 3.0
 PATIENCE = 60.0                            # seconds for what comes after a call: its record, its note
@@ -52,7 +54,8 @@ class Story:
         self._call = ""
 
     async def tell(self) -> AsyncIterator[Check]:
-        for chapter in (self._known_caller, self._nobody_answers, self._out, self._inside, self._slow_crm):
+        for chapter in (self._known_caller, self._nobody_answers, self._called_back, self._out, self._inside,
+                        self._slow_crm):
             async for check in chapter():
                 yield check
 
@@ -89,6 +92,26 @@ class Story:
         seen = f"{record.disposition.value}, rang {', '.join(record.rang)}"
         yield self._same("call record", "no answer, rang 103", seen)
         office.vera.picks_up = True
+        task = await self._task(UNKNOWN, is_completed=False)
+        contacts = [contact.name for contact in office.crm.contacts() if UNKNOWN in contact.phones]
+        yield self._same("new contact", UNKNOWN, ", ".join(contacts))
+        yield self._same("task", f"Перезвонить {UNKNOWN}, of user {VERA}",
+                         f"{task.text}, of user {task.responsible_user_id}")
+        due = task.complete_till - int(record.ended_at.timestamp())
+        yield self._check("the task is due in", "15 min", f"{due / 60:.0f} min", abs(due - 15 * 60) <= 1)
+
+    async def _called_back(self) -> AsyncIterator[Check]:
+        """The task is done by itself once somebody talks to them, and they are no second contact."""
+        self._call = "phone 103 calls back"
+        office = self._office
+        await office.vera.call(UNKNOWN, shown_as="103", talk_seconds=TALK_SECONDS, credentials=_of("103"))
+        record = await self._record("103", Direction.OUTBOUND)
+        yield self._same("call record", "answered by 103, ended by caller", _summary(record))
+        task = await self._task(UNKNOWN, is_completed=True)
+        yield self._same("the task is closed", "Разговор состоялся", task.result)
+        await self._everything_delivered()
+        entries = [entry.direction for entry in self._entries(UNKNOWN)]
+        yield self._same("calls in their card", "inbound, outbound", ", ".join(entries))
 
     async def _out(self) -> AsyncIterator[Check]:
         self._call = "phone 102 → outside"
@@ -128,6 +151,7 @@ class Story:
             for check in self._heard(talk, office.trunk, phone, office.vera):
                 yield check
             yield self._same("notes when it ended", 0, len(self._entries(SLOW_CONTACT)))
+            office.crm.faults.clear()
             entry = await self._entry(SLOW_CONTACT)
             yield self._same("note, later", "inbound, Вера Попова", f"{entry.direction}, {entry.user_name}")
             record = await self._record(SLOW, Direction.INBOUND)
@@ -162,6 +186,15 @@ class Story:
     async def _everything_delivered(self) -> None:
         async with asyncio.timeout(PATIENCE):
             while (await self._office.system.store.outbox.backlog()).pending:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(STEP)
+
+    async def _task(self, phone: str, *, is_completed: bool) -> Task:
+        """The one to call this number back, when it is so."""
+        async with asyncio.timeout(PATIENCE):
+            while True:                    # looked at as a person would
+                for task in self._office.crm.tasks():
+                    if phone in task.text and task.is_completed is is_completed:
+                        return task
                 await asyncio.sleep(STEP)
 
     def _entries(self, contact: str) -> list[CallEntry]:

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
 
+from b2bua.control import Quality
 from b2bua.media.plane import MediaReport, MediaSession, OnDigit, SdpRefused, Side
 
 NOT_ANCHORED = "media is not anchored here"
@@ -21,6 +22,9 @@ class PassThroughPlane:
     @property
     def problem(self) -> str | None:
         return None
+
+    def look(self) -> None:
+        """There is nothing to be seen."""
 
     def open(self, call: str) -> AbstractAsyncContextManager[MediaSession]:
         return _pass_through(call)
@@ -77,6 +81,14 @@ class _PassThrough:
 
     def record(self, recording: str) -> None:
         log.error("cannot record", call=self._call, why=NOT_ANCHORED)
+
+    @property
+    def on_hold(self) -> bool:
+        return False                       # nobody tells us
+
+    @property
+    def quality(self) -> Quality | None:
+        return None
 
     @property
     def lost(self) -> asyncio.Future[None]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from b2bua.control import Quality
+
 
 class Side(Enum):
     """Whose SDP or media this is."""
@@ -117,6 +119,16 @@ class MediaSession(Protocol):
         ...
 
     @property
+    def on_hold(self) -> bool:
+        """Whether one of the two does not hear the other now."""
+        ...
+
+    @property
+    def quality(self) -> Quality | None:
+        """How the audio has arrived of late, as of the last `MediaPlane.look`; None: nothing has come yet."""
+        ...
+
+    @property
     def lost(self) -> asyncio.Future[None]:
         """Done when no RTP has come for too long (RTP time-out; longer while on hold), or the relay is gone."""
         ...
@@ -130,6 +142,11 @@ class MediaPlane(Protocol):
     @property
     def problem(self) -> str | None:
         """Why no session can be had now, in one sentence."""
+        ...
+
+    def look(self) -> None:
+        """Somebody wants to know how the audio is: find out for all sessions, once a second at most. Waits for
+        nothing; the sessions know it a little later."""
         ...
 
     def open(self, call: str) -> AbstractAsyncContextManager[MediaSession]:

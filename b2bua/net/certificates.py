@@ -6,6 +6,7 @@ Who a peer must be is RFC 5922's: the SIP domain stands in subjectAltName, as a 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import ssl
@@ -21,12 +22,15 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from b2bua.phrases import Phrase
 from b2bua.sip.effects import TlsPeer
 from b2bua.sip.grammar import ParseError
 from b2bua.sip.uri import Uri
 
 LARGEST_FILE: Final = 1_000_000         # bytes; the whole list of the system's authorities is a quarter of it
 MAX_CONTEXTS: Final = 256               # of trunks with files of their own
+_UNREADABLE: Final = {errno.ENOENT: Phrase("it is not there"), errno.EISDIR: Phrase("it is a folder"),
+                      errno.EACCES: Phrase("its rights forbid it")}
 
 Stamp = tuple[tuple[int, int, int], ...]        # of files: time of change, size, inode
 
@@ -40,8 +44,8 @@ class UnusableCertificate(OSError):
 @dataclass(frozen=True, slots=True)
 class CertificateFault:
     setting: str                        # "certificate", "key", "client_ca", "ca_file"
-    problem: str
-    remedy: str
+    problem: Phrase
+    remedy: Phrase
 
     def __str__(self) -> str:
         return f"{self.problem}. {self.remedy}"
@@ -84,8 +88,9 @@ def _faults_of_own(certificate: Path, key_file: Path, now: datetime) -> list[Cer
     if not isinstance(chain, CertificateFault):
         faults += _time_faults(chain[0], certificate, now)
         if not isinstance(key, CertificateFault) and _public(key.public_key()) != _public(chain[0].public_key()):
-            faults.append(CertificateFault("key", f"{key_file} is not the key of {certificate}",
-                                           "Name the key that the certificate was made for."))
+            faults.append(CertificateFault("key", Phrase("{key} is not the key of {certificate}", key=key_file,
+                                                         certificate=certificate),
+                                           Phrase("Name the key that the certificate was made for.")))
     return faults
 
 
@@ -102,8 +107,9 @@ def _certificates(path: Path, setting: str) -> list[x509.Certificate] | Certific
     try:
         return x509.load_pem_x509_certificates(data)
     except ValueError:
-        return CertificateFault(setting, f"{path} holds no certificate",
-                                "It has to be PEM text: the certificate first, then those between it and the root.")
+        return CertificateFault(setting, Phrase("{path} holds no certificate", path=path),
+                                Phrase("It has to be PEM text: the certificate first, then those between it and the "
+                                       "root."))
 
 
 def _key(path: Path) -> PrivateKeyTypes | CertificateFault:
@@ -113,10 +119,12 @@ def _key(path: Path) -> PrivateKeyTypes | CertificateFault:
     try:
         return load_pem_private_key(data, None)
     except TypeError:
-        return CertificateFault("key", f"the key in {path} is encrypted",
-                                "Take the passphrase off it (openssl pkey), and leave it readable to the daemon alone.")
+        return CertificateFault("key", Phrase("the key in {path} is encrypted", path=path),
+                                Phrase("Take the passphrase off it (openssl pkey), and leave it readable to the daemon "
+                                       "alone."))
     except (ValueError, UnsupportedAlgorithm):
-        return CertificateFault("key", f"{path} holds no private key", "It has to be PEM text, of an RSA or EC key.")
+        return CertificateFault("key", Phrase("{path} holds no private key", path=path),
+                                Phrase("It has to be PEM text, of an RSA or EC key."))
 
 
 def _read(path: Path, setting: str) -> bytes | CertificateFault:
@@ -124,17 +132,20 @@ def _read(path: Path, setting: str) -> bytes | CertificateFault:
         with path.open("rb") as file:
             return file.read(LARGEST_FILE)
     except OSError as error:
-        return CertificateFault(setting, f"{path} cannot be read: {error.strerror or error}",
-                                "Give the right path, and the daemon's user the right to read it.")
+        return CertificateFault(setting, Phrase("{path} cannot be read: {why}", path=path,
+                                                why=_UNREADABLE.get(error.errno or 0, error.strerror or str(error))),
+                                Phrase("Give the right path, and the daemon's user the right to read it."))
 
 
 def _time_faults(certificate: x509.Certificate, path: Path, now: datetime) -> Iterator[CertificateFault]:
     if now > certificate.not_valid_after_utc:
-        yield CertificateFault("certificate", f"{path} expired on {certificate.not_valid_after_utc:%Y-%m-%d}",
-                               "Renew it; the daemon takes the new file by itself.")
+        yield CertificateFault("certificate", Phrase("{path} expired on {day:%Y-%m-%d}", path=path,
+                                                     day=certificate.not_valid_after_utc),
+                               Phrase("Renew it; the daemon takes the new file by itself."))
     elif now < certificate.not_valid_before_utc:
-        yield CertificateFault("certificate", f"{path} is valid from {certificate.not_valid_before_utc:%Y-%m-%d} only",
-                               "See whether this machine's clock is right.")
+        yield CertificateFault("certificate", Phrase("{path} is valid from {day:%Y-%m-%d} only", path=path,
+                                                     day=certificate.not_valid_before_utc),
+                               Phrase("See whether this machine's clock is right."))
 
 
 def _public(key: PublicKeyTypes) -> bytes:
@@ -166,7 +177,7 @@ class ServerIdentity:
                 raise UnusableCertificate(" ".join(map(str, faults)))
             self.context, self.good_until = _server_context(self.files), self._good_until()
         except UnusableCertificate as error:
-            log.warning("new TLS certificate not taken, the old one stays", extra={**what, "why": str(error)})
+            log.error("new TLS certificate not taken, the old one stays", extra={**what, "why": str(error)})
             return
         log.info("new TLS certificate taken", extra={**what, "good_until": str(self.good_until)})
 

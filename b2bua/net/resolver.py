@@ -16,6 +16,7 @@ import dns.exception
 import dns.name
 import dns.rdata
 import dns.resolver
+from dns.nameserver import Do53Nameserver
 from dns.rdtypes.IN.A import A
 from dns.rdtypes.IN.AAAA import AAAA
 from dns.rdtypes.IN.NAPTR import NAPTR
@@ -31,6 +32,7 @@ MAX_RECORDS: Final = 32                 # of one answer that are read
 LONGEST_TTL: Final = 86_400.0
 NEGATIVE_TTL: Final = 30.0              # for "there is none", and before a failed look-up is repeated
 STALE_FOR: Final = 86_400.0             # how long an expired answer stands in when the DNS is down
+RESOLV_CONF: Final = Path("/etc/resolv.conf")
 HOSTS_FILE: Final = Path("/etc/hosts")
 MAX_HOSTS_FILE: Final = 1024 * 1024     # bytes
 
@@ -85,14 +87,20 @@ class Dns(Protocol):
 
 
 class SystemDns:
-    """The name servers of the system, or those given."""
+    """The name servers given, or those of the system; a machine without any knows no names, and does its other work."""
 
-    def __init__(self, nameservers: Sequence[str] = (), port: int = 53) -> None:
-        self._resolver = dns.asyncresolver.Resolver(configure=not nameservers)
+    def __init__(self, nameservers: Sequence[Address] = (), system: Path = RESOLV_CONF) -> None:
+        self._resolver = dns.asyncresolver.Resolver(configure=False)
         if nameservers:
-            self._resolver.nameservers = list(nameservers)
-            self._resolver.port = port
+            self._resolver.nameservers = [Do53Nameserver(one.host, one.port) for one in nameservers]
+        else:
+            try:
+                self._resolver.read_resolv_conf(str(system))
+            except dns.resolver.NoResolverConfiguration as error:
+                log.warning("no DNS server is known; `nameservers` in [sip] names some", extra={"error": str(error)})
         self._resolver.lifetime = QUERY_PATIENCE
+        # One that is silent leaves the others their time.
+        self._resolver.timeout = QUERY_PATIENCE / max(1, len(self._resolver.nameservers))
 
     async def query(self, name: str, kind: str) -> Answers:
         try:

@@ -15,6 +15,7 @@ from typing import Self
 import structlog
 
 from b2bua.media.raw import FOLDER, SUFFIX, is_recording_id
+from b2bua.recording import waveform
 from b2bua.recording.formats import BIT_RATES
 from b2bua.recording.recorder import Failed, Finished, NotRecorded, Outcome, outcome_of
 
@@ -93,6 +94,7 @@ class Archive:
         """Whether there was something to remove."""
         path = self.open_path(recording)
         if path is not None:
+            waveform.path_beside(path).unlink(missing_ok=True)
             path.unlink(missing_ok=True)
         return path is not None
 

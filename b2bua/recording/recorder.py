@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from b2bua.media import raw
+from b2bua.recording import waveform
 from b2bua.recording.formats import RATE, Decoder, Mp3, RtpPacket, Samples, decoder_of, read_rtp
 from b2bua.sdp.session import is_voice
 
@@ -139,22 +140,23 @@ class Track:
 
 
 def finish(raw_path: Path, directory: Path, bit_rate: int) -> Outcome:
-    """Make <directory>/<yyyy>/<mm>/<recording>.mp3, then remove the raw file."""
+    """Make <directory>/<yyyy>/<mm>/<recording>.mp3 and its waveform, then remove the raw file."""
     try:
         started_at = _started_at(raw_path)
         folder = directory / f"{started_at:%Y}" / f"{started_at:%m}"
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{raw_path.stem}.mp3"
         unfinished = path.with_suffix(".part")
-        seconds = _encode(raw_path, unfinished, bit_rate)
-        if isinstance(seconds, NotRecorded):
+        heard = _encode(raw_path, unfinished, bit_rate)
+        if isinstance(heard, NotRecorded):
             unfinished.unlink()
             raw_path.unlink()
-            return seconds
+            return heard
+        waveform.keep(heard, path)
         os.replace(unfinished, path)
         _sync_folder(folder)
         raw_path.unlink()
-        return Finished(path, seconds, path.stat().st_size)
+        return Finished(path, heard.seconds, path.stat().st_size)
     except raw.NotRaw as error:
         raw_path.rename(raw_path.with_suffix(UNREADABLE))
         return Failed(f"put aside as {UNREADABLE}: {error}")
@@ -167,20 +169,20 @@ def _started_at(path: Path) -> datetime:
         return raw.started_at(file.readline(raw.MAX_HEADER))
 
 
-def _encode(source: Path, target: Path, bit_rate: int) -> float | NotRecorded:
-    """Seconds of audio."""
-    tracks = Track(), Track()
+def _encode(source: Path, target: Path, bit_rate: int) -> waveform.Waveform | NotRecorded:
+    tracks, peaks = (Track(), Track()), waveform.Peaks()
     with source.open("rb") as file, target.open("wb") as out:
         mp3 = Mp3(bit_rate)
         for left, right in _chunks(raw.read(file), tracks):
             out.write(mp3.encode(left, right))
+            peaks.add(left, right)
         out.write(mp3.finish())
         out.flush()
         os.fsync(out.fileno())
     if not any(track.packets for track in tracks):
         unknown = sorted(tracks[0].unknown | tracks[1].unknown)
         return NotRecorded(f"codec not recordable: {', '.join(unknown)}" if unknown else "no audio came")
-    return max(track.end for track in tracks) / RATE
+    return peaks.waveform()
 
 
 def _chunks(records: Iterator[raw.CodecsKnown | raw.Packet],

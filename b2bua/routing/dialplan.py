@@ -64,7 +64,7 @@ def plan_inbound(
     def outside(number: str) -> Plan | NoRoute:
         return _plan_outside(directory, client, number, directory.client[client].country, choice, "", did.number)
 
-    if destination is None and contact is not None and account is not None and account.forward_to_responsible:
+    if destination is None and contact is not None and account is not None and account.functions.forward_to_responsible:
         whose = _responsible(directory, client, contact)
         if isinstance(whose, Extension):
             seconds = account.responsible_ring_seconds
@@ -104,7 +104,7 @@ def plan_from_extension(
         known = (callee.caller_id if callee is not None else "") or directory.client[caller.client].caller_id
         inside = Inside(directory, caller.client, reachable, outside, turns, dialled, number=known)
         return inside.plan(f"{caller.number} {verb}")
-    if not _diallable(dialled):
+    if not diallable(dialled):
         return NoRoute(404, EndReason.NOT_ALLOWED, f"{dialled} is neither an extension, a group nor an outside number")
     return outside(dialled)
 
@@ -176,10 +176,14 @@ def _through(trunk: Trunk, dialled: str, client: Client, caller_id: str, last_re
 def _responsible(directory: Directory, client: ClientId, contact: Contact) -> Extension | str:
     if contact.responsible is None:
         return f"{contact.name} has no responsible user"
+    account = directory.client[client].crm
+    if account is not None and not account.has_active(contact.responsible):
+        return f"user {contact.responsible}, responsible for {contact.name}, is not active in the CRM"
     extension = directory.by_crm_user.get((client, contact.responsible))
     return extension or f"user {contact.responsible}, responsible for {contact.name}, has no extension"
 
 
-def _diallable(dialled: str) -> bool:
+def diallable(dialled: str) -> bool:
+    """Whether it could be an outside number, as people press it."""
     digits = dialled.removeprefix("+")
     return digits.isascii() and 2 <= len(digits) <= 24 and all(c in "0123456789*#" for c in digits)

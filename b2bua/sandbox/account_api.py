@@ -5,13 +5,9 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from b2bua.sandbox.answers import Refused, caller_of, hal, page
+from b2bua.sandbox.answers import Refused, administrators_only, caller_of, hal, page
 from b2bua.sandbox.entities import Json, User
-
-_TASK_TYPES = (
-    {"id": 1, "name": "Связаться", "color": None, "icon_id": None, "code": "FOLLOW_UP"},
-    {"id": 2, "name": "Встреча", "color": None, "icon_id": None, "code": "MEETING"},
-)
+from b2bua.sandbox.tasks_api import TASK_TYPES
 
 
 async def get_account(request: Request) -> Response:
@@ -30,8 +26,8 @@ async def get_account(request: Request) -> Response:
         "country": "RU",
         "currency": "RUB",
         "currency_symbol": "₽",
-        "customers_mode": "disabled",
-        "is_unsorted_on": True,
+        "customers_mode": "segments",
+        "is_unsorted_on": account.is_unsorted_on,
         "mobile_feature_version": 0,
         "is_loss_reason_enabled": True,
         "is_helpbot_enabled": False,
@@ -47,7 +43,7 @@ async def get_account(request: Request) -> Response:
         body["is_api_filter_enabled"] = caller.state.switches.has_filters
     parts: Json = {
         "users_groups": [{"id": 0, "name": "Отдел продаж", "uuid": None}],
-        "task_types": list(_TASK_TYPES),
+        "task_types": list(TASK_TYPES),
         "datetime_settings": {
             "date_pattern": "d.m.Y H:i", "short_date_pattern": "d.m.Y", "short_time_pattern": "H:i",
             "date_format": "d.m.Y", "time_format": "H:i:s", "timezone": "Europe/Moscow", "timezone_offset": "+03:00",
@@ -60,27 +56,30 @@ async def get_account(request: Request) -> Response:
 
 
 async def list_users(request: Request) -> Response:
-    _administrators_only(request)
+    _check_rights(request)
     users = list(caller_of(request).account.users.values())
     return page(request, "users", users, lambda user: _user(request, user), totals=True)
 
 
 async def get_user(request: Request) -> Response:
-    _administrators_only(request)
+    _check_rights(request)
     user = caller_of(request).account.users.get(request.path_params["id"])
     if user is None:
         raise Refused(404, "User not found")
     return hal(_user(request, user))
 
 
-def _administrators_only(request: Request) -> None:
-    if not caller_of(request).is_admin:
-        raise Refused(403, "Administrator rights are needed")
+def _check_rights(request: Request) -> None:
+    """Raises Refused."""
+    if caller_of(request).is_external:
+        raise Refused(403, "External integrations may not ask for users")
+    administrators_only(request)
 
 
 def _user(request: Request, user: User) -> Json:
+    asked = set(request.query_params.get("with", "").split(","))
     rights = {"view": "A", "edit": "A", "add": "A", "delete": "A", "export": "A"}
-    return {
+    row: Json = {
         "id": user.id,
         "name": user.name,
         "email": user.email or f"user{user.id}@example.org",
@@ -92,3 +91,9 @@ def _user(request: Request, user: User) -> Json:
         },
         "_links": caller_of(request).self_link(f"/api/v4/users/{user.id}"),
     }
+    more = {"uuid": f"{user.id:032x}", "amojo_id": f"{user.id:032x}", "user_rank": None, "phone_number": None}
+    row.update({name: value for name, value in more.items() if name in asked})
+    parts = {"role": ("roles", []), "group": ("groups", [{"id": 0, "name": "Отдел продаж"}])}
+    if embedded := {name: rows for part, (name, rows) in parts.items() if part in asked}:
+        row["_embedded"] = embedded
+    return row

@@ -5,8 +5,8 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from b2bua.sandbox.answers import Caller, Invalid, as_json, caller_of, hal, items_of, request_id, warn
-from b2bua.sandbox.card_writes import bad_users
+from b2bua.sandbox.answers import Caller, Invalid, as_json, caller_of, hal, items_of, warn, with_names
+from b2bua.sandbox.checks import bad_choice, bad_users, is_one_of, warn_of_unknown
 from b2bua.sandbox.entities import Entity, Json, Note
 
 NOBODY = 263
@@ -19,13 +19,12 @@ _FIELDS = {
 
 async def add_calls(request: Request) -> Response:
     caller = caller_of(request)
-    items = await items_of(request)
-    names = [request_id(item, index) for index, item in enumerate(items)]
-    for item, name in zip(items, names, strict=True):
+    items = with_names(await items_of(request))
+    for item, name in items:
         _check(request, item, name)
     written: list[Json] = []
     errors: list[Json] = []
-    for item, name in zip(items, names, strict=True):
+    for item, name in items:
         card = caller.account.card_of(str(item["phone"]))
         if card is None:
             detail = "Entity for the phone number is not found"
@@ -42,8 +41,7 @@ async def add_calls(request: Request) -> Response:
 
 def _check(request: Request, item: Json, name: str) -> None:
     """Raises Invalid. Nulls are taken in optional fields, as the vendor's own library sends them."""
-    for unknown in set(item) - _FIELDS:
-        warn(request, f"unknown field {unknown!r}")
+    warn_of_unknown(request, item, _FIELDS)
     for field in ("uniq", "link", "call_result", "call_status"):
         if field in item and item[field] is None:
             warn(request, f"null in {field!r}")
@@ -51,13 +49,13 @@ def _check(request: Request, item: Json, name: str) -> None:
         ("FieldMissing", field, "This field is missing.")
         for field in ("direction", "duration", "source", "phone") if item.get(field) in (None, "")
     ]
-    if item.get("direction") not in (None, "", *_NOTE_TYPES):
-        errors.append(("NotSupportedChoice", "direction", "The value you selected is not a valid choice."))
+    if item.get("direction") not in (None, "") and not is_one_of(item["direction"], _NOTE_TYPES):
+        errors.append(bad_choice("direction"))
     for field in ("duration", "call_status", "created_at", "updated_at", "created_by", "responsible_user_id"):
         value = item.get(field)
         if value is not None and (not isinstance(value, int | float) or isinstance(value, bool)):
             errors.append(("InvalidType", field, "This value should be of type int."))
-    errors += bad_users(caller_of(request), item, ("responsible_user_id", "created_by"))
+    errors += bad_users(caller_of(request).account, item, ("responsible_user_id", "created_by"))
     if errors:
         raise Invalid(errors, name)
 
@@ -75,11 +73,11 @@ def _note(caller: Caller, card: Entity, item: Json) -> Note:
         responsible_user_id=_user(item.get("responsible_user_id")) or responsible,
         created_at=_time(item.get("created_at"), now),
         updated_at=_time(item.get("updated_at"), now),
-    ))
+    ), now)
 
 
 def _row(caller: Caller, card: Entity, note: Note, name: str) -> Json:
-    link = caller.self_link(f"/api/v4/{card.type.value}/{card.id}")
+    link = caller.self_link(f"{card.type.path}/{card.id}")
     return {
         "id": note.id, "entity_id": card.id, "entity_type": card.type.singular, "account_id": caller.account.id,
         "request_id": name, "_embedded": {"entity": {"id": card.id, "_links": link}},

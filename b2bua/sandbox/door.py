@@ -1,69 +1,42 @@
-"""Before and after every request to the stand-in: journal, faults, account, token, rate, X-Request-Id."""
+"""Before and after every request to the stand-in: journal, faults, admission, X-Request-Id."""
 
 from __future__ import annotations
 
 import asyncio
+import codecs
 import uuid
-from collections import deque
 from collections.abc import MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from ipaddress import ip_address
+from dataclasses import dataclass
 
+import httpx
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from b2bua.sandbox.answers import Caller, problem
-from b2bua.sandbox.faults import LONGEST_DELAY, Act, Fault
+from b2bua.sandbox.admission import Visitor, admitted, visitor_of
+from b2bua.sandbox.answers import problem
+from b2bua.sandbox.faults import LARGEST_ANSWER, LONGEST_DELAY, Act, Fault
 from b2bua.sandbox.journal import LONGEST_BODY, JournalEntry
-from b2bua.sandbox.state import Account, SandboxState
-from b2bua.sandbox.tokens import Grant
+from b2bua.sandbox.rate import Rate
+from b2bua.sandbox.state import SandboxState
 
 LARGEST_REQUEST = 4 * 1024 * 1024
-OFFENCE_WINDOW = 60.0
 _OWN = "/_fake/"                       # what is not amoCRM's: the control API and the human page
-_BLOCKED = "<html><head><title>403 Forbidden</title></head><body><center><h1>403 Forbidden</h1></center></body></html>"
 
-Transports = MutableMapping[tuple[str, int], asyncio.Transport]
-
-
-@dataclass(slots=True)
-class Rate:
-    """Requests of the last second by integration and by account, and how often the limit was broken."""
-
-    starts: dict[object, deque[float]] = field(default_factory=dict)
-    offences: deque[float] = field(default_factory=deque)
-    highest: int = 0                   # requests of one integration in any sliding second
-    is_blocked: bool = False
-
-    def count(self, who: object, now: float) -> int:
-        recent = self.starts.setdefault(who, deque())
-        while recent and recent[0] <= now - 1.0:
-            recent.popleft()
-        recent.append(now)
-        return len(recent)
-
-    def offend(self, now: float, block_after: int) -> None:
-        self.offences.append(now)
-        while self.offences[0] <= now - OFFENCE_WINDOW:
-            self.offences.popleft()
-        self.is_blocked = self.is_blocked or len(self.offences) >= block_after
-
-    def unblock(self) -> None:
-        self.is_blocked = False
-        self.offences.clear()
+Connections = MutableMapping[tuple[str, int], asyncio.Transport]
 
 
 @dataclass(slots=True)
 class Door:
-    """ASGI middleware. `transports` are the server's connections by client address; without them a reset is a cut."""
+    """ASGI middleware. `connections` are the server's, by the client's address; without a server, what befalls a
+    connection is raised as the client's httpx would say it."""
 
     app: ASGIApp
     state: SandboxState
     rate: Rate
-    transports: Transports
+    connections: Connections | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] == "/" or scope["path"].startswith(_OWN):
@@ -73,98 +46,72 @@ class Door:
             body = await _body(Request(scope, receive))
         except ClientDisconnect:
             return
-        entry = self._noted(scope, body)
-        fault = self.state.faults.next(entry.method, entry.path)
-        if fault is not None:
-            await self._delay(fault.delay)
-        if fault is None or fault.act is Act.NOTHING or fault.committed:
-            answer = await self._answer(scope, body, entry)
+        visitor = visitor_of(self.state, scope)
+        entry = self._noted(scope, body, visitor)
+        fault = self.state.faults.next(entry.method, entry.path, entry.account)
+        if fault is None:
+            answer = await self._answer(scope, body, entry, visitor)
+            entry.status, entry.answer = answer.status_code, bytes(answer.body[:LONGEST_BODY])
+            await answer(scope, receive, send)
         else:
-            answer = Response()
-        if fault is not None and fault.act is Act.ANSWER:
-            answer = _answer_of(fault)
-        answer.headers["X-Request-Id"] = uuid.uuid4().hex
-        match fault.act if fault is not None else Act.NOTHING:
-            case Act.NOTHING | Act.ANSWER:
-                entry.status, entry.answer = answer.status_code, bytes(answer.body)[:LONGEST_BODY]
-                await answer(scope, receive, send)
-            case Act.RESET:
-                await self._reset(scope, receive)
-            case Act.CUT:
-                await self._begin(answer, send, bytes(answer.body)[: len(answer.body) // 2])
-                await self._reset(scope, receive)
-            case Act.SILENCE:
-                await self._begin(answer, send, b"")
-                await self._delay(LONGEST_DELAY)
-                await self._reset(scope, receive)
+            await self._act_out(fault, scope, receive, send, entry, body, visitor)
 
-    def _noted(self, scope: Scope, body: bytes) -> JournalEntry:
-        headers = dict(Headers(scope=scope).items())
-        query = scope["query_string"].decode("latin-1")
+    def _noted(self, scope: Scope, body: bytes, visitor: Visitor) -> JournalEntry:
         entry = JournalEntry(
-            self.state.clock.now(), scope["method"], scope["path"], query, headers, body[:LONGEST_BODY]
+            self.state.clock.now(), scope["method"], scope["path"], scope["query_string"].decode("latin-1"),
+            dict(Headers(scope=scope).items()), body[:LONGEST_BODY],
+            account=visitor.account.subdomain if visitor.account is not None else None,
+            client_id=visitor.grant.client_id if visitor.grant is not None else None,
         )
         self.state.journal.add(entry)
         return entry
 
-    async def _answer(self, scope: Scope, body: bytes, entry: JournalEntry) -> Response:
-        """Auth first, then the rate, then the handler."""
-        if self.rate.is_blocked:
-            return Response(_BLOCKED, 403, media_type="text/html")
+    async def _answer(self, scope: Scope, body: bytes, entry: JournalEntry, visitor: Visitor) -> Response:
+        """Whoever passes the admission is answered by the handler."""
         if len(body) > LARGEST_REQUEST:
-            return problem(413, "Request is too large")
-        if scope["path"].startswith("/api/"):
-            grant = self._grant(scope)
-            if grant is None:
-                return problem(401, "Wrong or expired token")
-            account = self._account(scope, grant)
-            if account is None:
-                return problem(401, "The token is not of this account")
-            if not self.state.switches.is_paid:
-                return problem(402, "Account is not paid")
-            if (limited := self._limited(grant)) is not None:
-                return limited
-            user = self._user(scope, account, grant)
-            if user is None:
-                return problem(401, "X-Context-User-ID is refused")
-            scope["sandbox.caller"] = Caller(self.state, account, user, _base_url(scope))
-        scope["sandbox.warnings"] = entry.warnings
-        return await _captured(self.app, scope, body)
+            answer = problem(413, "Request is too large")
+        else:
+            caller = admitted(self.state, self.rate, scope, visitor)
+            if isinstance(caller, Response):
+                answer = caller
+            else:
+                scope["sandbox.caller"], scope["sandbox.warnings"] = caller, entry.warnings
+                answer = await _captured(self.app, scope, body)
+                if entry.method != "GET":
+                    self.state.news.set()
+        answer.headers["X-Request-Id"] = uuid.uuid4().hex
+        return answer
 
-    def _grant(self, scope: Scope) -> Grant | None:
-        kind, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
-        return self.state.tokens.grant_of(token.strip(), self.state.clock.now()) if kind.lower() == "bearer" else None
-
-    def _account(self, scope: Scope, grant: Grant) -> Account | None:
-        """The Host's; the token's own when the Host is an address or a name that tells no account."""
-        host = Headers(scope=scope).get("host", "").rpartition(":")[0] or Headers(scope=scope).get("host", "")
-        named = None if _is_address(host) else host.partition(".")[0]
-        known = {account.subdomain: account for account in self.state.accounts.values()}
-        account = self.state.accounts.get(grant.account)
-        return None if named in known and known[named] is not account else account
-
-    def _user(self, scope: Scope, account: Account, grant: Grant) -> int | None:
-        wanted = Headers(scope=scope).get("x-context-user-id")
-        if wanted is None:
-            return grant.user
-        owner = account.users.get(grant.user)
-        user = account.users.get(int(wanted)) if wanted.isascii() and wanted.isdecimal() and len(wanted) < 15 else None
-        return user.id if owner is not None and owner.is_admin and user is not None and user.is_active else None
-
-    def _limited(self, grant: Grant) -> Response | None:
-        now, switches = asyncio.get_running_loop().time(), self.state.switches
-        by_integration = self.rate.count(grant.client_id, now)
-        by_account = self.rate.count(grant.account, now)
-        self.rate.highest = max(self.rate.highest, by_integration)
-        if by_integration <= (switches.per_second or by_integration) and by_account <= (
-            switches.account_per_second or by_account
-        ):
-            return None
-        self.rate.offend(now, switches.block_after)
-        if switches.limited_as_text:
-            return Response("Too many requests", 429, media_type="text/plain")
-        said = {} if switches.retry_after is None else {"retry_after": switches.retry_after}
-        return problem(429, "Too many requests", said)
+    async def _act_out(
+        self, fault: Fault, scope: Scope, receive: Receive, send: Send, entry: JournalEntry, body: bytes,
+        visitor: Visitor,
+    ) -> None:
+        await self._delay(fault.delay)
+        answer = Response()
+        if fault.committed or fault.act is Act.NOTHING:
+            answer = await self._answer(scope, body, entry, visitor)
+        if fault.then is not None:
+            fault.then()
+        if fault.act is Act.ANSWER:
+            answer = _answer_of(fault)
+        elif fault.act is Act.BOM:
+            answer.body = codecs.BOM_UTF8 + bytes(answer.body)
+            answer.headers["Content-Length"] = str(len(answer.body))
+        match fault.act:
+            case Act.NOTHING | Act.ANSWER | Act.BOM:
+                entry.status, entry.answer = answer.status_code, bytes(answer.body[:LONGEST_BODY])
+                await answer(scope, receive, send)
+            case Act.REFUSE:
+                await self._reset(scope, receive, httpx.ConnectError("connection refused"))
+            case Act.RESET:
+                await self._reset(scope, receive, httpx.ReadError("connection reset"))
+            case Act.CUT:
+                await self._begin(answer, send, bytes(answer.body)[: len(answer.body) // 2])
+                await self._reset(scope, receive, httpx.RemoteProtocolError("the body ended early"))
+            case Act.SILENCE:
+                await self._begin(answer, send, b"")
+                await self._delay(LONGEST_DELAY)
+                await self._reset(scope, receive, httpx.RemoteProtocolError("the body ended early"))
 
     async def _delay(self, seconds: float) -> None:
         """Ends early when the sandbox closes."""
@@ -179,11 +126,14 @@ class Door:
         await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
         await send({"type": "http.response.body", "body": part, "more_body": True})
 
-    async def _reset(self, scope: Scope, receive: Receive) -> None:
+    async def _reset(self, scope: Scope, receive: Receive, as_seen: httpx.TransportError) -> None:
+        """`as_seen`: what the client's httpx would raise."""
+        if self.connections is None:
+            raise as_seen
         client = scope.get("client")
-        transport = self.transports.get((client[0], client[1])) if client else None
-        if transport is not None:
-            transport.abort()
+        connection = self.connections.get((client[0], client[1])) if client else None
+        if connection is not None:
+            connection.abort()
             while (await receive())["type"] != "http.disconnect":
                 pass
 
@@ -218,19 +168,9 @@ def _answer_of(fault: Fault) -> Response:
     if fault.body is None:
         answer = problem(fault.status, "As ordered by the test")
     else:
-        answer = Response(fault.body, fault.status, media_type=fault.content_type or "text/html")
+        body = fault.body.encode().ljust(min(fault.size, LARGEST_ANSWER))
+        answer = Response(body, fault.status, media_type=fault.content_type or "text/html")
     for name, value in fault.headers.items():
         answer.headers[name] = value
+    answer.headers["X-Request-Id"] = uuid.uuid4().hex
     return answer
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    return True
-
-
-def _base_url(scope: Scope) -> str:
-    return f"{scope.get('scheme', 'http')}://{Headers(scope=scope).get('host', 'localhost')}"

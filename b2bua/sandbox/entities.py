@@ -1,12 +1,15 @@
-"""The things that a stand-in account holds: cards (contacts, companies, leads), notes, users, pop-ups."""
+"""What a stand-in account holds: cards (contacts, companies, leads, customers), notes, tasks, users, pop-ups."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
 Json = dict[str, object]
+WON, LOST = 142, 143                   # stages that every pipeline has
+_NO_DIGIT = re.compile(r"\D+")
 
 
 class EntityType(Enum):
@@ -15,14 +18,19 @@ class EntityType(Enum):
     CONTACTS = "contacts"
     COMPANIES = "companies"
     LEADS = "leads"
+    CUSTOMERS = "customers"
 
     @property
     def singular(self) -> str:
-        return {"contacts": "contact", "companies": "company", "leads": "lead"}[self.value]
+        return {"contacts": "contact", "companies": "company", "leads": "lead", "customers": "customer"}[self.value]
+
+    @property
+    def path(self) -> str:
+        return f"/api/v4/{self.value}"
 
     @property
     def number(self) -> int:
-        return {"contacts": 1, "leads": 2, "companies": 3}[self.value]
+        return {"contacts": 1, "leads": 2, "companies": 3, "customers": 12}[self.value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +44,7 @@ class FieldValue:
 
 @dataclass(slots=True)
 class Entity:
-    """A contact, company or lead."""
+    """A contact, company, lead or customer. Hidden: part of an unsorted lead that nobody has accepted yet."""
 
     type: EntityType
     id: int
@@ -53,6 +61,7 @@ class Entity:
     status_id: int = 0                 # leads only
     pipeline_id: int = 0
     price: int = 0
+    is_hidden: bool = False
 
     @property
     def phones(self) -> list[str]:
@@ -60,7 +69,7 @@ class Entity:
 
     @property
     def is_open_lead(self) -> bool:
-        return self.type is EntityType.LEADS and self.status_id not in (142, 143)
+        return self.type is EntityType.LEADS and self.status_id not in (WON, LOST)
 
     def links(self, kind: EntityType) -> list[int]:
         return self.linked.setdefault(kind, [])
@@ -86,6 +95,50 @@ class Note:
 
 
 @dataclass(slots=True)
+class Task:
+    id: int
+    text: str
+    complete_till: int
+    responsible_user_id: int
+    created_by: int
+    created_at: int
+    updated_at: int
+    entity_type: EntityType | None = None
+    entity_id: int | None = None
+    task_type_id: int = 1
+    duration: int = 0
+    is_completed: bool = False
+    result: str = ""                   # what was written when it was completed
+
+
+class Fate(Enum):
+    """What became of an unsorted lead."""
+
+    OPEN = "open"
+    ACCEPTED = "accepted"
+    DECLINED = "declined"
+
+
+@dataclass(slots=True)
+class Unsorted:
+    """A lead, with its contact and company, that waits to be accepted."""
+
+    uid: str
+    category: str
+    source_uid: str
+    source_name: str
+    pipeline_id: int
+    created_at: int
+    metadata: Json
+    embedded: dict[EntityType, tuple[int, ...]]
+    fate: Fate = Fate.OPEN
+
+    @property
+    def phone(self) -> str:
+        return str(self.metadata.get("phone", ""))
+
+
+@dataclass(slots=True)
 class User:
     id: int
     name: str
@@ -106,4 +159,4 @@ class ShownPopUp:
 
 
 def digits_of(text: str) -> str:
-    return "".join(character for character in text if character.isdecimal())
+    return _NO_DIGIT.sub("", text)

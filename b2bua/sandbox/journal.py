@@ -21,6 +21,8 @@ class JournalEntry:
     status: int = 0                    # 0: no answer was given
     answer: bytes = b""
     warnings: list[str] = field(default_factory=list)      # what a strict reader would not accept
+    account: str | None = None         # subdomain, by the Host or the token
+    client_id: str | None = None       # whose token it was
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}{'?' if self.query else ''}{self.query} -> {self.status or 'no answer'}"
@@ -48,9 +50,15 @@ class Journal:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def of(self, method: str, path: str) -> list[JournalEntry]:
-        """Requests with this method whose path begins so."""
-        return [entry for entry in self if entry.method == method and entry.path.startswith(path)]
+    def of(
+        self, method: str | None = None, path: str = "", account: str | None = None, status: int | None = None
+    ) -> list[JournalEntry]:
+        """Requests with this method whose path begins so, to this account, that were answered so. None: any."""
+        return [
+            entry for entry in self
+            if method in (None, entry.method) and entry.path.startswith(path)
+            and account in (None, entry.account) and status in (None, entry.status)
+        ]
 
     @property
     def warnings(self) -> list[str]:

@@ -11,42 +11,51 @@ from b2bua.sandbox.answers import (
     Refused,
     caller_of,
     hal,
+    is_within,
     items_of,
-    json_body,
+    listed,
     nothing,
+    object_of,
+    ordered,
     page,
-    request_id,
-    warn,
+    with_names,
+    written_row,
 )
-from b2bua.sandbox.card_writes import bad_users
 from b2bua.sandbox.cards_api import type_of
+from b2bua.sandbox.checks import Errors, bad_choice, bad_users, integer, is_one_of, no_integers, warn_of_unknown
 from b2bua.sandbox.entities import EntityType, Json, Note
+from b2bua.sandbox.views import CALLS
 
 NOTE_TYPES = frozenset({
     "common", "call_in", "call_out", "service_message", "extended_service_message", "message_cashier", "geolocation",
     "sms_in", "sms_out", "attachment",
 })
-CALLS = frozenset({"call_in", "call_out"})
 _FIELDS = {
     "id", "entity_id", "note_type", "params", "created_by", "updated_by", "responsible_user_id", "created_at",
     "updated_at", "group_id", "request_id", "is_need_to_trigger_digital_pipeline",
 }
+_CALL_PARAMS = frozenset({
+    "uniq", "duration", "source", "link", "phone", "call_responsible", "call_status", "call_result",
+})
+_PARAMS = {
+    "common": frozenset({"text"}), "call_in": _CALL_PARAMS, "call_out": _CALL_PARAMS,
+    "service_message": frozenset({"service", "text"}), "extended_service_message": frozenset({"service", "text"}),
+    "sms_in": frozenset({"text", "phone"}), "sms_out": frozenset({"text", "phone"}),
+}
 
 
 async def list_notes(request: Request) -> Response:
-    caller, kind, query = caller_of(request), type_of(request), request.query_params
-    types = set(query.getlist("filter[note_type]") + query.getlist("filter[note_type][]"))
-    cards = set(query.getlist("filter[entity_id]") + query.getlist("filter[entity_id][]"))
+    caller, kind = caller_of(request), type_of(request)
+    types, cards, ids = listed(request, "note_type"), listed(request, "entity_id"), listed(request, "id")
     if (card := request.path_params.get("card")) is not None:
         cards = {str(card)}
     rows = [
         note for note in caller.account.notes.values()
         if note.entity_type is kind and (not types or note.note_type in types)
-        and (not cards or str(note.entity_id) in cards) and _is_updated_within(request, note)
+        and (not cards or str(note.entity_id) in cards) and (not ids or str(note.id) in ids)
+        and is_within(request, "updated_at", note.updated_at)
     ]
-    for name in ("id", "updated_at", "created_at"):
-        if (direction := query.get(f"order[{name}]")) is not None:
-            rows.sort(key=lambda note: (getattr(note, name), note.id), reverse=direction == "desc")
+    rows = ordered(request, rows, ("id", "created_at", "updated_at"))
     return page(request, "notes", rows, lambda note: note_row(caller, note))
 
 
@@ -58,42 +67,43 @@ async def get_note(request: Request) -> Response:
 
 async def create_notes(request: Request) -> Response:
     caller, kind = caller_of(request), type_of(request)
-    items = [dict(item) for item in await items_of(request)]
-    names = [request_id(item, index) for index, item in enumerate(items)]
-    for item, name in zip(items, names, strict=True):
+    items = with_names([dict(item) for item in await items_of(request)])
+    for item, name in items:
         item.setdefault("entity_id", request.path_params.get("card"))
         _check(request, kind, item, name)
     rows = []
-    for item, name in zip(items, names, strict=True):
+    for item, name in items:
         now = caller.now()
         note = caller.account.add_note(Note(
-            caller.account.next_id(), kind, _int(item, "entity_id", 0), str(item["note_type"]), _params(item),
-            _int(item, "created_by", caller.user), _int(item, "responsible_user_id", caller.user),
-            _int(item, "created_at", now), _int(item, "updated_at", now),
-        ))
-        rows.append(_written_row(caller, note, name))
+            caller.account.next_id(), kind, integer(item, "entity_id", 0), str(item["note_type"]), _params(item),
+            integer(item, "created_by", caller.user), integer(item, "responsible_user_id", caller.user),
+            integer(item, "created_at", now), integer(item, "updated_at", now),
+        ), now)
+        rows.append(_written(caller, note, name))
     return hal({"_links": caller.self_link(request.url.path), "_embedded": {"notes": rows}})
 
 
 async def change_note(request: Request) -> Response:
-    item = await json_body(request)
-    if not isinstance(item, dict):
-        raise Refused(400, "An object is expected")
-    caller = caller_of(request)
-    note = _change(request, request.path_params["id"], item, "0")
-    return hal(_written_row(caller, note, None))
+    caller, item = caller_of(request), await object_of(request)
+    note = _checked(request, request.path_params["id"], item, "0")
+    _change(caller, note, item)
+    return hal(_written(caller, note, None, note.updated_at))
 
 
 async def change_notes(request: Request) -> Response:
-    caller = caller_of(request)
+    caller, items = caller_of(request), with_names(await items_of(request))
+    notes = [_checked(request, item.get("id"), item, name) for item, name in items]
     rows = []
-    for index, item in enumerate(await items_of(request)):
-        name = request_id(item, index)
-        rows.append(_written_row(caller, _change(request, item.get("id"), item, name), name))
+    for note, (item, name) in zip(notes, items, strict=True):
+        _change(caller, note, item)
+        rows.append(_written(caller, note, name, note.updated_at))
     return hal({"_links": caller.self_link(request.url.path), "_embedded": {"notes": rows}})
 
 
 def note_row(caller: Caller, note: Note) -> Json:
+    params = note.params
+    if caller.state.switches.call_status_as_string and "call_status" in params:
+        params = {**params, "call_status": str(params["call_status"])}
     return {
         "id": note.id,
         "entity_id": note.entity_id,
@@ -104,70 +114,65 @@ def note_row(caller: Caller, note: Note) -> Json:
         "responsible_user_id": note.responsible_user_id,
         "group_id": 0,
         "note_type": note.note_type,
-        "params": note.params,
+        "params": params,
         "account_id": caller.account.id,
-        "_links": caller.self_link(f"/api/v4/{note.entity_type.value}/{note.entity_id}/notes/{note.id}"),
+        "_links": caller.self_link(f"{note.entity_type.path}/{note.entity_id}/notes/{note.id}"),
     }
 
 
-def _written_row(caller: Caller, note: Note, name: str | None) -> Json:
-    link = caller.self_link(f"/api/v4/{note.entity_type.value}/{note.entity_id}/notes/{note.id}")
-    row: Json = {"id": note.id, "entity_id": note.entity_id, "_links": link}
-    if name is None:
-        row["updated_at"] = note.updated_at
-    else:
-        row["request_id"] = name
-    return row
+def _written(caller: Caller, note: Note, name: str | None, updated_at: int | None = None) -> Json:
+    path = f"{note.entity_type.path}/{note.entity_id}/notes"
+    return {**written_row(caller, path, note.id, name, updated_at), "entity_id": note.entity_id}
 
 
-def _change(request: Request, note_id: object, item: Json, name: str) -> Note:
-    caller = caller_of(request)
-    note = caller.account.notes.get(note_id) if isinstance(note_id, int) else None
+def _checked(request: Request, number: object, item: Json, name: str) -> Note:
+    """The note that this may change. Raises Refused, Invalid."""
+    note = caller_of(request).account.notes.get(number) if isinstance(number, int) else None
     card = request.path_params.get("card")
     if note is None or note.entity_type is not type_of(request) or card not in (None, note.entity_id):
         raise Refused(404, "Note not found")
     _check(request, note.entity_type, {"note_type": note.note_type, **item, "entity_id": note.entity_id}, name)
-    note.params = {**note.params, **_params(item)}
-    note.responsible_user_id = _int(item, "responsible_user_id", note.responsible_user_id)
-    note.updated_at = _int(item, "updated_at", caller.now())
     return note
+
+
+def _change(caller: Caller, note: Note, item: Json) -> None:
+    note.params = {**note.params, **_params(item)}
+    note.responsible_user_id = integer(item, "responsible_user_id", note.responsible_user_id)
+    note.updated_at = integer(item, "updated_at", caller.now())
 
 
 def _check(request: Request, kind: EntityType, item: Json, name: str) -> None:
     """Raises Invalid."""
     caller = caller_of(request)
-    for unknown in set(item) - _FIELDS:
-        warn(request, f"unknown field {unknown!r}")
-    errors = []
-    if not isinstance(item.get("entity_id"), int) or item["entity_id"] not in caller.account.entities[kind]:
+    warn_of_unknown(request, item, _FIELDS)
+    errors = no_integers(item, ("created_by", "responsible_user_id", "created_at", "updated_at"))
+    if not is_one_of(item.get("entity_id"), caller.account.entities[kind]):
         errors.append(("NotSupportedChoice", "entity_id", "There is no such entity."))
-    if item.get("note_type") not in NOTE_TYPES:
-        errors.append(("NotSupportedChoice", "note_type", "The value you selected is not a valid choice."))
+    if not is_one_of(item.get("note_type"), NOTE_TYPES):
+        errors.append(bad_choice("note_type"))
     params = item.get("params", {})
     if not isinstance(params, dict):
         errors.append(("InvalidType", "params", "This value should be of type array."))
-    elif item.get("note_type") in CALLS:
-        errors += [
-            ("NotNullable", f"params.{field}", "This value should not be null.")
-            for field, value in params.items() if value is None
-        ]
-    errors += bad_users(caller, item, ("responsible_user_id", "created_by"))
+    else:
+        errors += _bad_params(request, str(item.get("note_type")), params)
+    errors += bad_users(caller.account, item, ("responsible_user_id", "created_by"))
     if errors:
         raise Invalid(errors, name)
 
 
-def _is_updated_within(request: Request, note: Note) -> bool:
-    start, end = (request.query_params.get(f"filter[updated_at][{side}]", "") for side in ("from", "to"))
-    return (not start.isdecimal() or note.updated_at >= int(start)) and (
-        not end.isdecimal() or note.updated_at <= int(end)
-    )
+def _bad_params(request: Request, note_type: str, params: Json) -> Errors:
+    """A change may send some of them only."""
+    if (known := _PARAMS.get(note_type)) is not None:
+        warn_of_unknown(request, params, known, "params.")
+    if note_type not in CALLS:
+        return []
+    errors = [
+        ("NotNullable", f"params.{field}", "This value should not be null.")
+        for field, value in params.items() if value is None
+    ]
+    return errors or no_integers(params, ("duration", "call_status"), "params.")
 
 
 def _params(item: Json) -> Json:
     params = item.get("params")
     return dict(params) if isinstance(params, dict) else {}
-
-
-def _int(item: Json, name: str, default: int) -> int:
-    value = item.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) else default

@@ -1,4 +1,4 @@
-"""The stand-in's page for people: cards with their calls, playable, and the pop-ups that were shown."""
+"""The stand-in's page for people: cards with their calls, playable, tasks, unsorted leads, pop-ups, requests."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from html import escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from b2bua.sandbox.entities import ShownPopUp
-from b2bua.sandbox.state import CallEntry, Card, SandboxState
+from b2bua.sandbox.account import Account
+from b2bua.sandbox.entities import Fate, ShownPopUp, Task
+from b2bua.sandbox.journal import JournalEntry
+from b2bua.sandbox.state import SandboxState
+from b2bua.sandbox.views import CallEntry, Card, user_name
 
-SHOWN_CARDS, SHOWN_CALLS, SHOWN_POP_UPS = 200, 50, 20
+SHOWN_CARDS, SHOWN_CALLS, SHOWN_POP_UPS, SHOWN_TASKS, SHOWN_REQUESTS = 200, 50, 20, 50, 30
 _TALKED = 4
-_KINDS = {"contacts": "Контакт", "companies": "Компания", "leads": "Сделка"}
+_KINDS = {"contacts": "Контакт", "companies": "Компания", "leads": "Сделка", "customers": "Покупатель"}
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; media-src http: https:; base-uri 'none'; form-action 'none'"
 
 _STYLE = """
@@ -41,6 +44,7 @@ ul { margin: 0; padding: 0 1rem 0 2rem; } .card > ul { padding-block: .7rem; }
 async def home(request: Request) -> Response:
     state: SandboxState = request.app.state.sandbox
     body = "".join(_account(state, account.subdomain, account.name) for account in state.accounts.values())
+    body += _list("Последние запросы", [_request(entry) for entry in state.journal], SHOWN_REQUESTS)
     document = (
         '<!doctype html><html lang="ru"><head><meta charset="utf-8"><title>amoCRM (песочница)</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -50,15 +54,49 @@ async def home(request: Request) -> Response:
 
 
 def _account(state: SandboxState, subdomain: str, name: str) -> str:
-    cards = state.cards(subdomain)
+    account, cards = state.account(subdomain), state.cards(subdomain)
     newest = sorted(cards, key=lambda card: (-max((call.created_at for call in card.entries), default=0), card.id))
-    pop_ups = state.pop_ups(subdomain)[-SHOWN_POP_UPS:]
+    waiting = [one for one in account.unsorted.values() if one.fate is Fate.OPEN]
+    widgets = [f"{code}: {'включён' if one.is_active else 'выключен'}" for code, one in account.widgets.items()]
     return (
         f'<header><h1>{escape(name)}</h1><div class="quiet">{escape(subdomain)} · стенд вместо amoCRM: '
-        f"карточек {len(cards)}, звонков {sum(len(card.entries) for card in cards)}</div></header>"
+        f"карточек {len(cards)}, звонков {sum(len(card.entries) for card in cards)}, задач {len(account.tasks)}"
+        f"{escape(''.join(f', виджет {widget}' for widget in widgets))}</div></header>"
         + "".join(_card(card) for card in newest[:SHOWN_CARDS])
-        + ("<h2>Всплывающие карточки</h2>" + _pop_ups(state, subdomain, pop_ups) if pop_ups else "")
+        + _list("Неразобранное", [
+            f"{_time(one.created_at)}: {escape(one.phone)} ({escape(one.source_name)})" for one in waiting
+        ])
+        + _list("Задачи", [_task(account, task) for task in account.tasks.values()])
+        + _list("Всплывающие карточки", [_pop_up(account, one) for one in account.pop_ups], SHOWN_POP_UPS)
+        + _list("Вебхуки", [
+            f"{escape(hook.destination)}: {escape(', '.join(hook.settings))}{' (отключён)' if hook.is_disabled else ''}"
+            for hook in account.webhooks.by_destination.values()
+        ])
     )
+
+
+def _list(title: str, rows: list[str], most: int = SHOWN_TASKS) -> str:
+    """The newest first; nothing when there are none. The rows are HTML."""
+    items = "".join(f"<li>{row}</li>" for row in reversed(rows[-most:]))
+    return f'<h2>{title}</h2><section class="card"><ul>{items}</ul></section>' if rows else ""
+
+
+def _task(account: Account, task: Task) -> str:
+    state = f"закрыта{': ' + task.result if task.result else ''}" if task.is_completed else "открыта"
+    return (
+        f"{escape(task.text)} → {escape(user_name(account, task.responsible_user_id))}, "
+        f"до {_time(task.complete_till)} ({escape(state)})"
+    )
+
+
+def _pop_up(account: Account, shown: ShownPopUp) -> str:
+    users = ", ".join(user_name(account, user) for user in shown.users)
+    return f"{_time(shown.at)}: {escape(shown.phone)} → {escape(users)}"
+
+
+def _request(entry: JournalEntry) -> str:
+    warnings = f' <span class="missed">{escape("; ".join(entry.warnings))}</span>' if entry.warnings else ""
+    return f"{_time(int(entry.at))}: {escape(str(entry))}{warnings}"
 
 
 def _card(card: Card) -> str:
@@ -84,16 +122,6 @@ def _call(call: CallEntry) -> str:
         f"<span>{escape(call.user_name)}</span><span>{escape(said)}</span>"
         f'<time class="quiet">{_time(call.created_at)}</time>{player}</div>'
     )
-
-
-def _pop_ups(state: SandboxState, subdomain: str, shown: list[ShownPopUp]) -> str:
-    users = state.account(subdomain).users
-    rows = "".join(
-        f"<li>{_time(one.at)}: {escape(one.phone)} → "
-        f"{escape(', '.join(users[user].name for user in one.users if user in users))}</li>"
-        for one in reversed(shown)
-    )
-    return f'<section class="card"><ul>{rows}</ul></section>'
 
 
 def _time(at: int) -> str:

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from b2bua.sandbox.answers import Caller, Refused, caller_of, form_fields, hal, json_body, warn
+from b2bua.sandbox.checks import warn_of_unknown
 from b2bua.sandbox.entities import Json, ShownPopUp
 
 _FORM_KEY = re.compile(r"add\[(\d{1,3})\]\[(\w{1,40})\](\[\d{0,4}\])?\Z")
@@ -22,8 +23,7 @@ async def add_events(request: Request) -> Response:
         raise Refused(400, "Request data can not be empty")
     items = []
     for event in events:
-        for unknown in set(event) - _FIELDS:
-            warn(request, f"unknown field {unknown!r}")
+        warn_of_unknown(request, event, _FIELDS)
         if event.get("type") != "phone_call" or not event.get("phone_number"):
             raise Refused(400, "type and phone_number are expected")
         items.append(_shown(request, caller, event))
@@ -36,8 +36,9 @@ def _shown(request: Request, caller: Caller, event: Json) -> Json:
     asked = event.get("users")
     if asked is not None and not asked:
         warn(request, "an empty list of users shows the pop-up to all")
-    named = asked if isinstance(asked, list) and asked else list(caller.account.users)
-    users = tuple(int(user) for user in named if str(user).isdecimal() and int(user) in caller.account.users)
+    known = {str(user): user for user in caller.account.users}
+    named = asked if isinstance(asked, list) and asked else list(known)
+    users = tuple(known[str(user)] for user in named if str(user) in known)
     card = caller.account.card_of(phone)
     kind, card_id = (card.type, card.id) if card is not None else (None, None)
     caller.account.pop_ups.append(ShownPopUp(caller.now(), phone, users, kind, card_id))

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+DOMAIN = "amocrm.test"                 # accounts are at acme.amocrm.test, unless they are asked by address
+_SECRET = "sandbox-secret-of-64-characters-sandbox-secret-of-64-characters-"  # noqa: S105  (as long as amoCRM's)
+WWW_HOST, API_HOST = f"www.{DOMAIN}", f"api-a.{DOMAIN}"
+
 
 @dataclass(frozen=True, slots=True)
 class SeedUser:
@@ -35,8 +39,28 @@ class SeedLead:
     contact: int | None = None         # id of the contact that it hangs on
     company: int | None = None
     responsible: int | None = None
-    status_id: int = 1001              # 142 won, 143 lost
+    status_id: int | None = None       # 142 won, 143 lost; default: the pipeline's first stage
     id: int | None = None
+    pipeline_id: int | None = None     # default: the main one
+
+
+@dataclass(frozen=True, slots=True)
+class SeedCustomer:
+    name: str
+    contact: int | None = None         # id of the contact that it hangs on
+    company: int | None = None
+    responsible: int | None = None
+    id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SeedPipeline:
+    """`stages` without those that every pipeline has: unsorted, won (142), lost (143)."""
+
+    id: int = 1_000
+    name: str = "Воронка"
+    stages: tuple[tuple[int, str], ...] = ((1_001, "Первичный контакт"), (1_002, "Переговоры"))
+    is_unsorted_on: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +68,21 @@ class SeedIntegration:
     """One integration and its tokens: `token` never expires (a long-lived one), a `code` waits to be exchanged."""
 
     client_id: str = "sandbox-integration"
-    client_secret: str = "sandbox-secret"  # noqa: S105  (a stand-in's)
+    client_secret: str = _SECRET
     redirect_uri: str = "https://pbx.example.org/amocrm/oauth"
     token: str = "sandbox-token"           # noqa: S105
     user: int | None = None            # whose rights the token has; default: the first administrator
     code: str | None = None
+    disconnect_url: str | None = None  # called when it is switched off
+    is_external: bool = False          # made by a button on a site: it may not ask for users
+
+
+@dataclass(frozen=True, slots=True)
+class SeedWidget:
+    code: str = "smartswitch"
+    client_id: str = "sandbox-integration"                         # whose tokens may read the settings
+    settings: dict[str, object] = field(default_factory=dict)
+    is_active: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +94,12 @@ class SeedAccount:
     contacts: tuple[SeedContact, ...] = ()
     companies: tuple[SeedCompany, ...] = ()
     leads: tuple[SeedLead, ...] = ()
+    customers: tuple[SeedCustomer, ...] = ()
+    pipelines: tuple[SeedPipeline, ...] = (SeedPipeline(),)        # the first is the main one
     integrations: tuple[SeedIntegration, ...] = (SeedIntegration(),)
+    widgets: tuple[SeedWidget, ...] = ()
+    is_unsorted_on: bool = True
+    has_duplicate_control: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,5 +122,6 @@ EXAMPLE = SandboxSeed((
         ),
         companies=(SeedCompany("ООО «Вектор»", ("+74957654321",), responsible=78, id=9501),),
         leads=(SeedLead("Поставка кресел", contact=9001, responsible=77, id=7001),),
+        widgets=(SeedWidget(is_active=False),),
     ),
 ))

@@ -4,157 +4,55 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from itertools import count
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 
-from b2bua.sandbox.entities import Entity, EntityType, FieldValue, Json, Note, ShownPopUp, User, digits_of
+from b2bua.sandbox.account import Account, Widget
+from b2bua.sandbox.entities import Entity, EntityType, FieldValue, Note, ShownPopUp, Task, Unsorted, User
 from b2bua.sandbox.faults import Faults
 from b2bua.sandbox.journal import Journal
-from b2bua.sandbox.seed import SandboxSeed, SeedAccount, SeedContact, SeedLead
-from b2bua.sandbox.tokens import Tokens
+from b2bua.sandbox.outgoing import Outgoing
+from b2bua.sandbox.pipelines import new_pipeline
+from b2bua.sandbox.seed import DOMAIN, SandboxSeed, SeedAccount, SeedContact, SeedCustomer, SeedLead
+from b2bua.sandbox.switches import Switches
+from b2bua.sandbox.tokens import Grant, Tokens
+from b2bua.sandbox.views import CallEntry, Card, calls_of, cards_of
 
-MOST_ENTITIES = 200_000                # of each type in an account
-MOST_NOTES = 200_000
-POP_UPS = 10_000                       # the last ones
-COMPARED_DIGITS = 10
-
-
-class Full(Exception):
-    """The stand-in's memory has an end."""
+__all__ = ["CallEntry", "Card", "Clock", "SandboxState"]
 
 
 @dataclass(slots=True)
 class Clock:
-    """Real time with an offset that a test moves."""
+    """Seconds since 1970 from a source that a test may give, with an offset that it may move."""
 
+    source: Callable[[], float] = time.time
     offset: float = 0.0
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     def now(self) -> float:
-        return time.time() + self.offset
+        return self.source() + self.offset
 
     def advance(self, seconds: float) -> None:
         self.offset += seconds
+        self.moved.set()
 
-
-@dataclass(slots=True)
-class Switches:
-    """Where the real server is not known for certain, or a test wants it otherwise."""
-
-    per_second: int | None = 7         # per integration; None: not limited
-    account_per_second: int | None = 50
-    limited_as_text: bool = False      # the body of a 429
-    retry_after: int | None = None     # in that body, when it is JSON
-    block_after: int = 100             # 429s in a minute, then 403 until `unblock`
-    mixed_calls_status: int = 200      # of a batch of calls of which some found nobody
-    has_filters: bool = False          # the paid add-on
-    is_paid: bool = True
-
-
-@dataclass(slots=True)
-class Account:
-    id: int
-    subdomain: str
-    name: str
-    created_at: int
-    users: dict[int, User] = field(default_factory=dict)
-    entities: dict[EntityType, dict[int, Entity]] = field(default_factory=lambda: {kind: {} for kind in EntityType})
-    notes: dict[int, Note] = field(default_factory=dict)
-    pop_ups: deque[ShownPopUp] = field(default_factory=lambda: deque(maxlen=POP_UPS))
-    _ids: count[int] = field(default_factory=lambda: count(40_000_001))
-
-    def next_id(self) -> int:
-        return next(self._ids)
-
-    def field_id(self, code: str) -> int:
-        """Differs from account to account."""
-        return self.id % 1_000 * 1_000 + {"PHONE": 401, "EMAIL": 403}[code]
-
-    def has_active_user(self, user: int) -> bool:
-        return user in self.users and self.users[user].is_active
-
-    @property
-    def first_user(self) -> int:
-        return next(iter(self.users), 0)
-
-    def add(self, entity: Entity) -> Entity:
-        rows = self.entities[entity.type]
-        if len(rows) >= MOST_ENTITIES:
-            raise Full(f"more than {MOST_ENTITIES} {entity.type.value}")
-        rows[entity.id] = entity
-        return entity
-
-    def add_note(self, note: Note) -> Note:
-        if len(self.notes) >= MOST_NOTES:
-            raise Full(f"more than {MOST_NOTES} notes")
-        self.notes[note.id] = note
-        return note
-
-    def link(self, one: Entity, other: Entity) -> None:
-        for here, there in ((one, other), (other, one)):
-            if there.id not in here.links(there.type):
-                here.links(there.type).append(there.id)
-
-    def search(self, kind: EntityType, query: str) -> list[Entity]:
-        """Any text of a card may hold it; digits are compared as digits, so that strangers are found too."""
-        wanted, digits = query.casefold(), digits_of(query)
-        return [
-            entity for entity in self.entities[kind].values()
-            if any(wanted in text.casefold() or (digits and digits in digits_of(text)) for text in entity.texts())
-        ]
-
-    def card_of(self, phone: str) -> Entity | None:
-        """amoCRM's choice for a call: contact, else company; then its only open lead."""
-        wanted = digits_of(phone)[-COMPARED_DIGITS:]
-        for kind in (EntityType.CONTACTS, EntityType.COMPANIES):
-            for entity in self.entities[kind].values():
-                if wanted and any(digits_of(known)[-COMPARED_DIGITS:] == wanted for known in entity.phones):
-                    leads = [self.entities[EntityType.LEADS].get(lead) for lead in entity.links(EntityType.LEADS)]
-                    still_open = [lead for lead in leads if lead is not None and lead.is_open_lead]
-                    return still_open[0] if len(still_open) == 1 else entity
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class CallEntry:
-    """A call as a card shows it."""
-
-    note: int
-    direction: str                     # "inbound" or "outbound"
-    user: int                          # 0: the robot
-    user_name: str
-    talk_seconds: int
-    link: str | None
-    status: int | None
-    result: str
-    phone: str
-    uniq: str
-    created_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """A contact, company or lead with its calls, the oldest first."""
-
-    type: EntityType
-    id: int
-    name: str
-    phones: tuple[str, ...]
-    responsible: str
-    people: tuple[str, ...]            # of a lead: the contacts that it hangs on
-    entries: tuple[CallEntry, ...]
+    def set(self, now: float) -> None:
+        self.offset = now - self.source()
+        self.moved.set()
 
 
 class SandboxState:
-    """What the requests change, tests assert on and the demo prints."""
+    """What the requests change, tests assert on and the demo prints. `subdomain` None means the first account."""
 
-    def __init__(self, seed: SandboxSeed) -> None:
-        self.clock = Clock()
+    def __init__(self, seed: SandboxSeed, clock: Callable[[], float] = time.time) -> None:
+        self.clock = Clock(clock)
         self.journal = Journal()
         self.faults = Faults()
         self.tokens = Tokens()
         self.switches = Switches()
+        self.outgoing = Outgoing()
+        self.address: str | None = None        # host and port, when accounts are asked there and not by name
+        self.news = self.clock.moved           # set when something was written, too
         self.closing = asyncio.Event()
         self.accounts: dict[int, Account] = {}
         for account in seed.accounts:
@@ -162,19 +60,37 @@ class SandboxState:
 
     def add_account(self, seed: SeedAccount) -> Account:
         now = int(self.clock.now())
-        account = Account(seed.id, seed.subdomain, seed.name, now)
+        account = Account(seed.id, seed.subdomain, seed.name, now, seed.is_unsorted_on, seed.has_duplicate_control)
         for user in seed.users:
             account.users[user.id] = User(user.id, user.name, user.email, user.is_admin, user.is_active)
+        for index, pipeline in enumerate(seed.pipelines):
+            account.pipelines[pipeline.id] = new_pipeline(
+                pipeline.id, pipeline.name, pipeline.stages, is_main=index == 0, is_unsorted_on=pipeline.is_unsorted_on
+            )
         self.accounts[account.id] = account
         self.add_cards(account, EntityType.CONTACTS, seed.contacts)
         self.add_cards(account, EntityType.COMPANIES, seed.companies)
         for lead in seed.leads:
             self.add_lead(account, lead)
-        admins = [user.id for user in seed.users if user.is_admin]
+        for customer in seed.customers:
+            self.add_customer(account, customer)
+        for widget in seed.widgets:
+            account.widgets[widget.code] = Widget(
+                account.next_id(), widget.code, widget.client_id, dict(widget.settings), widget.is_active
+            )
         for integration in seed.integrations:
-            owner = integration.user or (admins or [account.first_user])[0]
-            self.tokens.add_integration(integration, account.id, owner, now)
+            grant = self.grant(account, integration.client_id, integration.user)
+            self.tokens.add_integration(integration, grant, now)
         return account
+
+    def grant(self, account: Account, client_id: str, user: int | None = None) -> Grant:
+        """By that user, by default the first administrator."""
+        admins = [known.id for known in account.users.values() if known.is_admin]
+        owner = user if user is not None else (admins or [account.first_user])[0]
+        return Grant(account.id, client_id, owner, owner in admins)
+
+    def host_of(self, account: Account) -> str:
+        return self.address or f"{account.subdomain}.{DOMAIN}"
 
     def add_cards(self, account: Account, kind: EntityType, seeds: Iterable[SeedContact]) -> None:
         now = int(self.clock.now())
@@ -187,75 +103,78 @@ class SandboxState:
                 seed.updated_at or now, first_name=first, last_name=last, fields=values,
             ))
 
-    def add_lead(self, account: Account, seed: SeedLead) -> None:
+    def add_lead(self, account: Account, seed: SeedLead) -> Entity:
+        """Raises KeyError when what it hangs on is not there."""
+        pipeline = account.main_pipeline if seed.pipeline_id is None else account.pipelines[seed.pipeline_id]
+        lead = self._add_hanging(account, EntityType.LEADS, seed)
+        lead.pipeline_id, lead.status_id = pipeline.id, seed.status_id or pipeline.first_stage
+        return lead
+
+    def add_customer(self, account: Account, seed: SeedCustomer) -> Entity:
+        """Raises KeyError when what it hangs on is not there."""
+        return self._add_hanging(account, EntityType.CUSTOMERS, seed)
+
+    def _add_hanging(self, account: Account, kind: EntityType, seed: SeedLead | SeedCustomer) -> Entity:
         now = int(self.clock.now())
-        lead = account.add(Entity(
-            EntityType.LEADS, seed.id or account.next_id(), seed.name, seed.responsible or account.first_user, 0, now,
-            now, status_id=seed.status_id, pipeline_id=1_000,
-        ))
-        for kind, linked in ((EntityType.CONTACTS, seed.contact), (EntityType.COMPANIES, seed.company)):
+        responsible = seed.responsible or account.first_user
+        entity = account.add(Entity(kind, seed.id or account.next_id(), seed.name, responsible, 0, now, now))
+        for other, linked in ((EntityType.CONTACTS, seed.contact), (EntityType.COMPANIES, seed.company)):
             if linked is not None:
-                account.link(lead, account.entities[kind][linked])
+                account.link(entity, account.entities[other][linked])
+        return entity
 
     def account(self, subdomain: str | None = None) -> Account:
-        """The first one, or the one of that name."""
         return next(account for account in self.accounts.values() if subdomain in (None, account.subdomain))
 
-    def cards(self, subdomain: str | None = None) -> list[Card]:
+    def delete_card(self, kind: EntityType, number: int, subdomain: str | None = None) -> None:
+        """Somebody deleted it, or merged it into another one."""
+        self.account(subdomain).delete(kind, number, self.clock.now())
+
+    def rename(self, subdomain: str, new: str) -> None:
+        """The account moves to another host."""
         account = self.account(subdomain)
-        notes: dict[tuple[EntityType, int], list[CallEntry]] = {}
-        for note in account.notes.values():
-            if note.note_type in ("call_in", "call_out"):
-                notes.setdefault((note.entity_type, note.entity_id), []).append(_entry(account, note))
-        return [
-            _card(account, entity, tuple(notes.get((entity.type, entity.id), ())))
-            for entities in account.entities.values() for entity in entities.values()
-        ]
+        account.former_subdomains.add(subdomain)
+        account.subdomain = new
+
+    # What tests assert on: plain values, which later requests do not change.
+
+    def contacts(self, subdomain: str | None = None) -> list[Entity]:
+        return self._entities(EntityType.CONTACTS, subdomain)
+
+    def companies(self, subdomain: str | None = None) -> list[Entity]:
+        return self._entities(EntityType.COMPANIES, subdomain)
+
+    def leads(self, subdomain: str | None = None) -> list[Entity]:
+        return self._entities(EntityType.LEADS, subdomain)
+
+    def customers(self, subdomain: str | None = None) -> list[Entity]:
+        return self._entities(EntityType.CUSTOMERS, subdomain)
+
+    def tasks(self, subdomain: str | None = None) -> list[Task]:
+        return [replace(task) for task in self.account(subdomain).tasks.values()]
+
+    def notes(self, subdomain: str | None = None) -> list[Note]:
+        return [replace(note, params=dict(note.params)) for note in self.account(subdomain).notes.values()]
+
+    def unsorted(self, subdomain: str | None = None) -> list[Unsorted]:
+        return [replace(one, metadata=dict(one.metadata)) for one in self.account(subdomain).unsorted.values()]
 
     def calls(self, subdomain: str | None = None) -> list[CallEntry]:
         """All calls of all cards, in the order in which they came."""
-        account = self.account(subdomain)
-        return [_entry(account, note) for note in account.notes.values() if note.note_type in ("call_in", "call_out")]
+        return calls_of(self.account(subdomain))
 
     def pop_ups(self, subdomain: str | None = None) -> list[ShownPopUp]:
         return list(self.account(subdomain).pop_ups)
 
+    def cards(self, subdomain: str | None = None) -> list[Card]:
+        """With their calls, as people see them."""
+        return cards_of(self.account(subdomain))
 
-def _name(account: Account, user: int) -> str:
-    known = account.users.get(user)
-    return known.name if known is not None else "робот" if user == 0 else f"пользователь {user}"
-
-
-def _card(account: Account, entity: Entity, entries: tuple[CallEntry, ...]) -> Card:
-    contacts = account.entities[EntityType.CONTACTS]
-    people = entity.links(EntityType.CONTACTS) if entity.type is EntityType.LEADS else []
-    return Card(
-        entity.type, entity.id, entity.name, tuple(entity.phones), _name(account, entity.responsible_user_id),
-        tuple(contacts[person].name for person in people if person in contacts), entries,
-    )
-
-
-def _entry(account: Account, note: Note) -> CallEntry:
-    return CallEntry(
-        note=note.id,
-        direction="inbound" if note.note_type == "call_in" else "outbound",
-        user=note.created_by,
-        user_name=_name(account, note.created_by),
-        talk_seconds=_integer(note.params, "duration") or 0,
-        link=_text(note.params, "link") or None,
-        status=_integer(note.params, "call_status"),
-        result=_text(note.params, "call_result"),
-        phone=_text(note.params, "phone"),
-        uniq=_text(note.params, "uniq"),
-        created_at=note.created_at,
-    )
-
-
-def _integer(params: Json, name: str) -> int | None:
-    value = params.get(name)
-    return int(value) if isinstance(value, int | str) and str(value).isdecimal() else None
-
-
-def _text(params: Json, name: str) -> str:
-    value = params.get(name)
-    return value if isinstance(value, str) else ""
+    def _entities(self, kind: EntityType, subdomain: str | None) -> list[Entity]:
+        return [
+            replace(
+                entity, fields=list(entity.fields), tags=list(entity.tags),
+                linked={other: list(ids) for other, ids in entity.linked.items() if ids},
+            )
+            for entity in self.account(subdomain).entities[kind].values()
+        ]

@@ -6,7 +6,7 @@ from random import Random
 from typing import Protocol
 
 from b2bua.sip import session_timer
-from b2bua.sip.admission import Admission, Admit, Balance, Refuse, everyone, malformed, stateless
+from b2bua.sip.admission import Admission, Admit, Answer, Balance, Refuse, everyone, malformed, stateless
 from b2bua.sip.client_transactions import ClientState
 from b2bua.sip.dialog import Dialog, contact_uri
 from b2bua.sip.effects import (
@@ -118,6 +118,8 @@ class UserAgentCore:
                 case Refuse() as refuse:
                     self.counters.refused += 1
                     return self._answer(refuse, message, flow)
+                case Answer() as answer:
+                    return self._answer(self._fault(message, flow) or answer, message, flow)
         return self._settle(self._table.receive(message, flow, now), flow, now)
 
     def receive_malformed(self, error: ParseError, flow: Flow) -> list[Effect]:
@@ -217,10 +219,6 @@ class UserAgentCore:
         request = dialog.request("NOTIFY", self._table.new_via(dialog.flow), about_us, body, content_type)
         return self._stack.send(request, dialog.flow, _OUT_OF_DIALOG, now)
 
-    def capabilities(self, request: Request) -> Response:
-        """200 to an OPTIONS outside of dialogs (RFC 3261 §11.2)."""
-        return self._stack.capabilities(request, 200)
-
     def respond(self, transaction: ServerTransaction, response: Response, now: float) -> list[Effect]:
         """The answer to an `IncomingRequest`."""
         return self._table.respond(transaction, response, now)
@@ -237,6 +235,11 @@ class UserAgentCore:
         if session is None or session.call_id != call_id:
             return None
         return None if session.dialog_with(remote_tag) is None else session
+
+    @property
+    def capabilities(self) -> tuple[tuple[str, str], ...]:
+        """What a 200 to OPTIONS says, what matters most first (RFC 3261 §11.2)."""
+        return self._stack.capabilities
 
     @property
     def config(self) -> CoreConfig:
@@ -281,14 +284,25 @@ class UserAgentCore:
             return True
         return self._table.knows(request)
 
-    def _answer(self, refuse: Refuse, request: Request, flow: Flow) -> list[Effect]:
-        self._table.count_refused(request.method, refuse.status)
+    def _answer(self, answer: Answer, request: Request, flow: Flow) -> list[Effect]:
+        self._table.count_stateless(request.method, answer.status)
         stamp(request, flow.remote)
-        response = stateless(refuse, request, flow, self._balance)
+        response = stateless(answer, request, flow, self._balance)
         if response is None:
             self.counters.withheld += 1
             return []
         return [Transmit(response, way_back(request.via, flow))]
+
+    def _fault(self, request: Request, flow: Flow) -> Answer | None:
+        """What is wrong with a request that needs no transaction, and is in no dialog of ours."""
+        try:
+            if request.max_forwards == 0:
+                self._table.counters.too_many_hops += 1
+                return Answer(483)
+            return self._refusal(request, flow) or (None if request.to_tag is None else Answer(481))
+        except ParseError as error:
+            self.counters.malformed += 1
+            return Answer(error.status, reason=error.reason)
 
     def _session_of(self, request: Request, local_tag: str) -> InviteSession | None:
         session = self._sessions.get(local_tag)
@@ -361,7 +375,7 @@ class UserAgentCore:
             if session is None and request.method == "SUBSCRIBE" and refusal is None:
                 return [IncomingRequest(transaction, request, flow)]
             if session is None:
-                refusal = request.response(481)
+                refusal = Answer(481)
             elif refusal is None:
                 return session.on_request(transaction, request, flow, now)
         elif refusal is None:
@@ -369,9 +383,11 @@ class UserAgentCore:
                 return self._on_invite(transaction, request, flow, now)
             return [IncomingRequest(transaction, request, flow)]
         assert refusal is not None
-        return self._table.respond(transaction, refusal, now)
+        response = request.response(
+            refusal.status, refusal.reason, to_tag=self._stack.identify(), headers=refusal.headers)
+        return self._table.respond(transaction, response, now)
 
-    def _refusal(self, request: Request, flow: Flow) -> Response | None:
+    def _refusal(self, request: Request, flow: Flow) -> Answer | None:
         """What every request must meet, in the order of RFC 3261 §8.2; None: it does."""
         stack, method = self._stack, request.method
         supported = stack.supported_of_registrar if method == "REGISTER" else stack.supported
@@ -383,7 +399,7 @@ class UserAgentCore:
         elif request.uri.scheme == "sips" and not flow.transport.secure:
             # It was promised TLS on every hop and came without (RFC 5630 §3.1.1). Not a 416, as that would have it
             # sent again as sip, in the clear.
-            return request.response(403, "SIPS Needs TLS", to_tag=stack.identify())
+            return Answer(403, reason="SIPS Needs TLS")
         elif not request.require <= supported:
             status, headers = 420, [("Unsupported", ", ".join(sorted(request.require - supported)))]
         elif not _is_plain(request):
@@ -396,7 +412,7 @@ class UserAgentCore:
             status = 481
         else:
             return None
-        return request.response(status, to_tag=stack.identify(), headers=headers)
+        return Answer(status, tuple(headers))
 
     def _on_invite(self, transaction: ServerTransaction, invite: Request, flow: Flow, now: float) -> list[Effect]:
         """A call comes in: 100, and the rest is the transaction user's."""

@@ -35,6 +35,7 @@ _COMPACT = {
     "n": "Identity-Info", "o": "Event", "r": "Refer-To", "s": "Subject", "t": "To", "u": "Allow-Events", "v": "Via",
     "x": "Session-Expires", "y": "Identity",
 }
+COMPACT_OF = {name: compact for compact, name in _COMPACT.items()}
 _LOWER = {name.lower(): name for name in REGISTERED} | _COMPACT
 
 # Every spelling that is worth a look-up of its own; the rest goes through `canonical`.

@@ -367,7 +367,7 @@ class InviteSession:
             case "PRACK":
                 return respond(transaction, request.response(481), now)
             case "OPTIONS":
-                return respond(transaction, self.stack.capabilities(request, 200), now)
+                return respond(transaction, request.response(200, headers=self.stack.capabilities), now)
             case _:
                 if len(self.owed) >= MAX_OWED:
                     return respond(transaction, request.response(500, headers=(self.stack.retry_after(),)), now)

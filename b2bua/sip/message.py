@@ -8,7 +8,7 @@ from zlib import crc32
 
 from b2bua.sip.fields import WILDCARD, CSeq, NameAddr, RAck, SessionExpires, Via
 from b2bua.sip.grammar import ParseError, ProtocolMisuse, parse_number
-from b2bua.sip.headers import Headers
+from b2bua.sip.headers import COMPACT_OF, Headers
 from b2bua.sip.status import reason_phrase
 
 if TYPE_CHECKING:
@@ -70,12 +70,19 @@ class Message(ABC):
             self.headers.seal()
             return self.headers
 
-    def _serialise(self) -> bytes:
+    def abbreviate(self) -> None:
+        """Write it with the compact names of its fields (RFC 3261 §7.3.3), for where bytes are counted."""
+        self._bytes = self._serialise(compact=True)
+        self.headers.seal()
+
+    def _serialise(self, *, compact: bool = False) -> bytes:
         fields: Iterable[tuple[str, str]] = self.headers
         if "Content-Length" in self.headers:
             fields = [field for field in fields if field[0] != "Content-Length"]
+        if compact:
+            fields = [(COMPACT_OF.get(name, name), value) for name, value in fields]
         lines = [self.start_line, *map(": ".join, fields)]
-        lines.append(f"Content-Length: {len(self.body)}\r\n\r\n")
+        lines.append(f"{'l' if compact else 'Content-Length'}: {len(self.body)}\r\n\r\n")
         text = "\r\n".join(lines)
         # A line break inside a value would be a header, or a message, of somebody else's making.
         breaks = len(lines) + 1

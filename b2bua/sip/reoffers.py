@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from b2bua.sip.transaction_table import ServerTransaction
 
 MAX_TRIES = 6               # of one offer of ours, before its 491 is told
+MAX_REFRESHES = 6           # UPDATEs of one refresh
 MAX_PRACKS = 3              # of one reliable 18x
 MAX_RETRY_AFTER = 30        # seconds; a peer that asks for more is taken to refuse
 REFRESH_PAUSE = 5.0         # seconds until a refresh is tried again that came at a bad moment
@@ -45,7 +46,7 @@ class Reoffers:
                   └─waiting <┘            also: offered before the ACK to our own 2xx
     """
 
-    __slots__ = ("_glare", "_min_se", "_offer", "_refreshing", "_sent", "_tries", "_waiting", "session")
+    __slots__ = ("_glare", "_min_se", "_offer", "_refreshes", "_refreshing", "_sent", "_tries", "_waiting", "session")
 
     def __init__(self, session: InviteSession) -> None:
         self.session = session
@@ -54,6 +55,7 @@ class Reoffers:
         self._waiting: Offer | None = None
         self._glare: Deadline | None = None         # until then it waits at least
         self._refreshing: Sent | None = None        # an UPDATE without an offer
+        self._refreshes = 0                         # of those that were refused, one after the other
         self._tries = 0
         self._min_se = 0                            # what a 422 taught us
 
@@ -230,14 +232,18 @@ class Reoffers:
     def _on_refreshed(self, sent: Sent, response: Response, flow: Flow, now: float) -> list[Effect]:
         session = self.session
         if response.status < 300:
+            self._refreshes = 0
             sent.dialog.refresh_target(response, flow)
             agreed_by(session, response, now)
         elif response.status in (405, 501):         # it takes no UPDATE after all
             session.forget_method("UPDATE")
             self._refresh_again(0.0, now)
-        elif (delay := self._delay(response)) is not None:
+        elif (delay := self._delay(response)) is not None and self._refreshes < MAX_REFRESHES - 1:
+            self._refreshes += 1
             self._refresh_again(delay, now)
-        return []                                   # refused for good: the session goes on until it expires
+        else:                                       # refused for good: the session goes on until it expires
+            self._refreshes = 0
+        return []
 
     def _refresh_again(self, delay: float, now: float) -> None:
         if self.session.refresher is not None:

@@ -127,8 +127,9 @@ class Stack:
     """Given to every session of a core."""
 
     __slots__ = (
-        "_sets", "about_us", "about_us_answering", "about_us_reoffering", "allow", "allow_field", "config", "counters",
-        "deadlines", "identify", "random", "sessions", "supported", "supported_of_registrar", "table",
+        "_sets", "about_us", "about_us_answering", "about_us_reoffering", "allow", "allow_field", "capabilities",
+        "config", "counters", "deadlines", "identify", "random", "sessions", "supported", "supported_of_registrar",
+        "table",
     )   # fmt: skip
 
     def __init__(self, config: CoreConfig, random: Random) -> None:
@@ -149,6 +150,11 @@ class Stack:
         self.about_us = (allow, supported, ("User-Agent", config.user_agent))
         self.about_us_reoffering = (allow, reoffering, ("User-Agent", config.user_agent))
         self.about_us_answering = (allow, supported, ("Server", config.user_agent))
+        # RFC 3261 §11.2: what we can do, what matters most first.
+        self.capabilities = (
+            allow, ("Accept", "application/sdp"), ("Accept-Encoding", "identity"), supported,
+            ("Server", config.user_agent),
+        )
         self._sets: dict[str, frozenset[str]] = {}
 
     def send(self, request: Request, flow: Flow, user: object, now: float) -> tuple[ClientTransaction, list[Effect]]:
@@ -166,11 +172,6 @@ class Stack:
             elif isinstance(outcome, ClientTransportFailed):
                 self.deadlines.arm(now, outcome.transaction, SessionDeadline.UNSENT)
         return effects
-
-    def capabilities(self, request: Request, status: int) -> Response:
-        """RFC 3261 §11.2: what we can do."""
-        headers = (*self.about_us_answering, ("Accept", "application/sdp"), ("Accept-Encoding", "identity"))
-        return request.response(status, to_tag=self.identify(), headers=headers)
 
     def retry_after(self) -> tuple[str, str]:
         """RFC 3261 §14.2, RFC 3311 §5.2: between 0 and 10 seconds; 0 would only be refused again."""

@@ -186,41 +186,6 @@ CAUSES: Mapping[int, str] = MappingProxyType({
     127: "interworking, unspecified",
 })
 
-# RFC 3398 §7.2.4.1: the response that a cause stands for.
-STATUS_OF_CAUSE: Mapping[int, int] = MappingProxyType({
-    1: 404,
-    2: 404,
-    3: 404,
-    17: 486,
-    18: 408,
-    19: 480,
-    20: 480,
-    21: 403,
-    22: 410,
-    23: 410,
-    26: 404,
-    27: 502,
-    28: 484,
-    29: 501,
-    31: 480,
-    34: 503,
-    38: 503,
-    41: 503,
-    42: 503,
-    47: 503,
-    55: 403,
-    57: 403,
-    58: 503,
-    65: 488,
-    70: 488,
-    79: 501,
-    87: 403,
-    88: 503,
-    102: 504,
-    111: 500,
-    127: 500,
-})
-
 
 def reason_phrase(code: int) -> str:
     """The phrase of a code; of an unknown one, that of its class (RFC 3261 §8.1.3.2)."""

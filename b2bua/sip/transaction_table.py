@@ -162,7 +162,7 @@ class TransactionTable:
         """Whether a transaction has it already: it comes again, or is the CANCEL or ACK of an INVITE."""
         return _server_key(request, request.via) in self._servers
 
-    def count_refused(self, method: str, status: int) -> None:
+    def count_stateless(self, method: str, status: int) -> None:
         """A request that was answered before it came here."""
         _count(self.counters.requests_received, method)
         self.counters.responses_sent[status // 100] += 1

@@ -1,4 +1,5 @@
-"""Finished calls and what the CRM must learn of them: both or neither, many calls in one transaction."""
+"""Finished calls, the words by which they are found, and what the CRM must learn of them: all or nothing, many calls in
+one transaction."""
 
 from __future__ import annotations
 
@@ -16,10 +17,11 @@ from sqlalchemy import ColumnElement, Select, and_, or_, select
 
 from b2bua.cdr import CallId, CallRecord, ClientId
 from b2bua.crm.port import CrmWrite
+from b2bua.store.call_terms import TERM_COLUMNS, kind_of, term_rows
 from b2bua.store.engine import Database, StoreUnavailable, whole
 from b2bua.store.row_writer import RowsRefused
 from b2bua.store.rows import CALL_COLUMNS, OUTBOX_COLUMNS, Row, call_record, call_row, from_line, outbox_row, to_line
-from b2bua.store.schema import calls, outbox
+from b2bua.store.schema import call_terms, calls, outbox
 from b2bua.store.spill import SpillFile
 
 GATHER_SECONDS = 0.05                  # a finish waits so long for others, to share one commit (one fsync) with them
@@ -72,7 +74,8 @@ class CallJournal:
         self.spilled = 0
         self.lost = 0
         # A commit whose answer was lost is repeated, and a spilled call may come twice: the second one does nothing.
-        self._insert_call = database.insert_once(calls, CALL_COLUMNS)
+        self._insert_call = database.insert_once(calls, (*CALL_COLUMNS, "kind"))
+        self._insert_term = database.insert_once(call_terms, TERM_COLUMNS)
         self._insert_write = database.insert_once(outbox, OUTBOX_COLUMNS)
 
     @property
@@ -185,10 +188,11 @@ class CallJournal:
     async def _insert(self, rows: Sequence[FinishRows]) -> None:
         if not rows:
             return
-        ended = [self._database.values(call.values()) for call, _ in rows]
+        ended = [self._database.values((*call.values(), kind_of(call))) for call, _ in rows]
+        terms = [term for call, _ in rows for term in term_rows(call)]
         writes = [self._database.values(write.values()) for _, owed in rows for write in owed]
-        await self._database.write_rows([(self._insert_call, ended), (self._insert_write, writes)] if writes else
-                                        [(self._insert_call, ended)])
+        batches = (self._insert_call, ended), (self._insert_term, terms), (self._insert_write, writes)
+        await self._database.write_rows([(statement, batch) for statement, batch in batches if batch])
 
     async def _after_failure(self, error: BaseException) -> None:
         """Wait a little; what waits moves to the disk when it has lasted too long, or we are closing."""

@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import ColumnElement, Table, and_, delete, insert, select, update
+from pydantic import TypeAdapter
+from sqlalchemy import ColumnElement, Table, and_, bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from b2bua.cdr import ClientId
+from b2bua.crm.functions import CrmFunctions
+from b2bua.difference import difference
 from b2bua.directory import (
     Client,
     CrmAccount,
@@ -24,10 +29,15 @@ from b2bua.directory import (
     PrefixLimit,
     Strategy,
     Trunk,
+    UsersFrom,
 )
 from b2bua.numbers import NumberFormat
+from b2bua.sealing import Sealer, SecretsLocked
+from b2bua.store import crm_users
+from b2bua.store.changes import log_rows
 from b2bua.store.engine import Database, StoreUnavailable, whole
 from b2bua.store.schema import (
+    changes,
     clients,
     crm_accounts,
     directory_generation,
@@ -36,9 +46,11 @@ from b2bua.store.schema import (
     numbers,
     trunks,
 )
+from b2bua.store.secrets import SEALED, opened, sealed
 from b2bua.trunk_profiles import CallerSource, FromShows, Identity
 
 WATCH_SECONDS = 1.0
+AT_ONCE = 100                          # rows that SQLAlchemy takes at a time: each of them costs the loop some 10 µs
 
 _log = structlog.get_logger(__name__)
 
@@ -50,9 +62,18 @@ class DirectoryChanged(Exception):
         super().__init__("somebody else changed the directory meanwhile")
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    login: bool
+    phones: frozenset[str]
+
+
 class DirectoryStore:
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, sealer: Sealer | None = None) -> None:
+        """Who gives no `sealer` wants no secrets: they are empty."""
         self._database = database
+        self._sealer = sealer or Sealer(())
+        self._wants_secrets = sealer is not None
 
     @whole
     async def generation(self) -> int:
@@ -75,43 +96,100 @@ class DirectoryStore:
                 yield generation
 
     @whole
-    async def load(self) -> tuple[Directory, int]:
-        """The directory and its generation, of one moment."""
+    async def load(self, of: ClientId | None = None) -> tuple[Directory, int]:
+        """The directory, or what of it is one client's, and its generation, of one moment. Secrets that are locked are
+        told, and empty."""
         async with self._database.reading() as connection:
             generation = await _generation(connection)
-            rows = {table.name: await _rows(connection, table) for table in _TABLES}
-        accounts = {row.pop("client"): row for row in rows["crm_accounts"]}
+            rows = {table.name: await _rows(connection, table, of) for table in _TABLES}
+        return await asyncio.to_thread(self._directory, rows), generation
+
+    @whole
+    async def exists(self, client: ClientId) -> bool:
+        async with self._database.reading() as connection:
+            return (await connection.execute(select(clients.c.id).where(clients.c.id == client))).first() is not None
+
+    @whole
+    async def taken(self, client: ClientId, login: str, phones: Collection[str]) -> Taken:
+        """What of these another client has already: the login of its administrator, logins of its phones."""
+        async with self._database.reading() as connection:
+            own = await connection.execute(select(clients.c.id).where(clients.c.login == login, clients.c.id != client))
+            found = await connection.execute(
+                select(extensions.c.login).where(extensions.c.login.in_(phones), extensions.c.client != client))
+            return Taken(own.first() is not None, frozenset(row.login for row in found))
+
+    def _directory(self, rows: Mapping[str, list[dict[str, Any]]]) -> Directory:
+        accounts = {row["client"]: self._opened(row) for row in rows["crm_accounts"]}
         return Directory(
             clients=tuple(_client(row, accounts.get(row["id"])) for row in rows["clients"]),
             extensions=tuple(_extension(row) for row in rows["extensions"]),
             trunks=tuple(_trunk(row) for row in rows["trunks"]),
             groups=tuple(_group(row) for row in rows["groups"]),
             numbers=tuple(_number(row) for row in rows["numbers"]),
-        ), generation
+        )
 
     @whole
-    async def replace(self, old: Directory, new: Directory, generation: int) -> int:
-        """Makes `old`, which was read at `generation`, into `new`; returns the new generation.
+    async def replace(self, old: Directory, new: Directory, generation: int, who: str = "") -> int:
+        """Makes `old`, which was read at `generation` and may be one client's part, into `new`, and keeps what that
+        has changed beside who has done it; returns the new generation.
 
-        Raises DirectoryChanged when the database is past that generation.
+        Raises DirectoryChanged when the database is past that generation, SecretsLocked when there is no key.
         """
+        log = await asyncio.to_thread(_log_rows, old, new, who, generation + 1)
+        before, after = await asyncio.to_thread(_rows_of, old), await asyncio.to_thread(_rows_of, new)
         async with self._database.writing() as connection:
             counted = await connection.execute(
                 update(directory_generation).where(directory_generation.c.generation == generation)
                 .values(generation=generation + 1))
             if counted.rowcount != 1:
                 raise DirectoryChanged
-            before, after = _rows_of(old), _rows_of(new)
             # Who refers to others goes first and comes last.
             for table in reversed(_TABLES):
                 stale = [key for key, row in before[table].items() if after[table].get(key) != row]
                 await _remove(connection, table, [key for key in stale if table in _LEAVES or key not in after[table]])
             for table in _TABLES:
-                await _write(connection, table, before[table], after[table])
+                await self._write(connection, table, before[table], after[table])
+            for client in _of_other_accounts(old, new):
+                await crm_users.forget(connection, client)
+            for some in _in_parts(log):
+                await connection.execute(insert(changes), some)
         return generation + 1
+
+    async def _write(self, connection: AsyncConnection, table: Table, before: Mapping[Key, dict[str, Any]],
+                     after: Mapping[Key, dict[str, Any]]) -> None:
+        added = []
+        for key, row in after.items():
+            if key in before and table not in _LEAVES:
+                if row != before[key]:
+                    await connection.execute(update(table).where(_is(table, key)).values(**row))
+            elif before.get(key) != row:
+                added.append(row)
+        for some in _in_parts(added):
+            await connection.execute(insert(table), [sealed(table, row, self._sealer) for row in some])
+
+    def _opened(self, account: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return opened(crm_accounts, account, self._sealer)
+        except SecretsLocked as error:
+            if self._wants_secrets:
+                _log.error("CRM secrets locked", why=str(error), remedy="calls go on without this CRM meanwhile")
+            return {**account, **dict.fromkeys(SEALED[crm_accounts], "")}
+
+
+def _log_rows(old: Directory, new: Directory, who: str, generation: int) -> list[dict[str, Any]]:
+    return log_rows(difference(old, new), who, datetime.now(UTC), generation)
+
+
+def _of_other_accounts(old: Directory, new: Directory) -> Iterable[ClientId]:
+    """Whose CRM is another one, or none, from now on."""
+    for client in old.clients:
+        now = new.client.get(client.id)
+        if now is not None and client.crm is not None and (now.crm is None or now.crm.base_url != client.crm.base_url):
+            yield client.id
 
 
 Key = tuple[Any, ...]
+T = TypeVar("T")
 
 _TABLES = (clients, crm_accounts, trunks, extensions, groups, numbers)
 
@@ -120,31 +198,28 @@ _TABLES = (clients, crm_accounts, trunks, extensions, groups, numbers)
 _LEAVES = (crm_accounts, extensions, groups, numbers)
 
 
+def _in_parts(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (rows[start:start + AT_ONCE] for start in range(0, len(rows), AT_ONCE))
+
+
 async def _generation(connection: AsyncConnection) -> int:
     return int((await connection.execute(select(directory_generation.c.generation))).scalar_one())
 
 
-async def _rows(connection: AsyncConnection, table: Table) -> list[dict[str, Any]]:
-    found = await connection.execute(select(table).order_by(*table.primary_key))
-    return [dict(row) for row in found.mappings()]
+async def _rows(connection: AsyncConnection, table: Table, of: ClientId | None) -> list[dict[str, Any]]:
+    query = select(table).order_by(*table.primary_key)
+    if of is not None:
+        query = query.where(table.c["id" if table is clients else "client"] == of)
+    found = await connection.stream(query)
+    return [dict(row) async for part in found.mappings().partitions(AT_ONCE) for row in part]
 
 
-async def _remove(connection: AsyncConnection, table: Table, keys: Iterable[Key]) -> None:
-    for key in keys:
-        await connection.execute(delete(table).where(_is(table, key)))
-
-
-async def _write(connection: AsyncConnection, table: Table, before: Mapping[Key, dict[str, Any]],
-                 after: Mapping[Key, dict[str, Any]]) -> None:
-    added = []
-    for key, row in after.items():
-        if key in before and table not in _LEAVES:
-            if row != before[key]:
-                await connection.execute(update(table).where(_is(table, key)).values(**row))
-        elif before.get(key) != row:
-            added.append(row)
-    if added:
-        await connection.execute(insert(table), added)
+async def _remove(connection: AsyncConnection, table: Table, keys: Sequence[Key]) -> None:
+    columns = table.primary_key.columns
+    statement = delete(table).where(*[column == bindparam(f"key_{column.name}") for column in columns])
+    rows = [{f"key_{column.name}": value for column, value in zip(columns, key, strict=True)} for key in keys]
+    for some in _in_parts(rows):
+        await connection.execute(statement, some)
 
 
 def _is(table: Table, key: Key) -> ColumnElement[bool]:
@@ -158,9 +233,11 @@ def _rows_of(directory: Directory) -> dict[Table, dict[Key, dict[str, Any]]]:
                    "forward_outside": client.forward_outside, "outgoing_per_hour": client.outgoing_per_hour,
                    "limits": json.dumps([_fields(limit) for limit in client.limits]),
                    "music_on_hold": client.music_on_hold, "pickup_code": client.pickup_code,
-                   "group_pickup_code": client.group_pickup_code, "show_callers": client.show_callers}
+                   "group_pickup_code": client.group_pickup_code, "show_callers": client.show_callers,
+                   "click2call_answer_after": client.click2call_answer_after,
+                   "login": client.login, "password_hash": client.password_hash}
                   for client in directory.clients],
-        crm_accounts: [{"client": client.id, **_fields(client.crm)} for client in directory.clients if client.crm],
+        crm_accounts: [_account_row(client.id, client.crm) for client in directory.clients if client.crm],
         trunks: [_trunk_row(trunk) for trunk in directory.trunks],
         extensions: [{**_fields(extension), "ha1": json.dumps(dict(extension.ha1))}
                      for extension in directory.extensions],
@@ -179,7 +256,22 @@ def _fields(value: CrmAccount | Trunk | Extension | Group | Number | Hours | Pre
 
 def _client(row: dict[str, Any], account: dict[str, Any] | None) -> Client:
     limits = tuple(PrefixLimit(**limit) for limit in json.loads(row["limits"]))
-    return Client(**{**row, "limits": limits}, crm=CrmAccount(**account) if account is not None else None)
+    crm = None
+    if account is not None:
+        known = {name: value for name, value in account.items() if name != "client"}
+        crm = CrmAccount(**{**known, "functions": _FUNCTIONS.validate_json(account["functions"]),
+                            "users_from": UsersFrom(account["users_from"])})
+    return Client(**{**row, "limits": limits}, crm=crm)
+
+
+_FUNCTIONS = TypeAdapter(CrmFunctions)
+
+
+def _account_row(client: ClientId, account: CrmAccount) -> dict[str, Any]:
+    row = {"client": client, **_fields(account), "functions": _FUNCTIONS.dump_json(account.functions).decode(),
+           "users_from": account.users_from.value}
+    del row["active_users"]                # the CRM's word, in a table of its own
+    return row
 
 
 def _extension(row: dict[str, Any]) -> Extension:

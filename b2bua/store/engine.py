@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from sqlalchemy import Table, Update, event
+from sqlalchemy import Table, Update, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from b2bua.store.row_writer import Batch, PooledRows, RowWriter, SqliteRows
@@ -39,9 +40,12 @@ P = ParamSpec("P")
 class Database:
     """Readers take `reading()`, writers `writing()`: SQLite must know at BEGIN which it will be."""
 
-    def __init__(self, engine: AsyncEngine, rows: RowWriter, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, engine: AsyncEngine, rows: RowWriter, hop: _SqliteHop | None, tasks: asyncio.TaskGroup
+    ) -> None:
         self._engine = engine
         self._rows = rows
+        self._hop = hop
         self._tasks = tasks
         self._running: set[asyncio.Task[None]] = set()
         self.is_sqlite = engine.dialect.name == "sqlite"
@@ -93,6 +97,14 @@ class Database:
                 async with connection.begin():
                     yield connection
 
+    async def at_once(self, work: Callable[[Connection], T]) -> T:
+        """A transaction of many statements, for what is hot: in SQLite, `work` runs in a thread of its own. Not to be
+        cancelled, see `whole`. Raises StoreUnavailable."""
+        if self._hop is not None:
+            with translated():
+                return await self._hop.run(work)
+        async with self.writing() as connection:
+            return await connection.run_sync(work)
 
     async def whole(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs to its end though its waiter is cancelled: a statement that is cut off costs the connection, and
@@ -102,6 +114,12 @@ class Database:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await outcome
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs to its end, and raises nothing."""
+        task = self._tasks.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
 
     async def settled(self) -> None:
         """Nothing is running any more."""
@@ -118,6 +136,28 @@ async def _settle(work: Coroutine[Any, Any, T], outcome: asyncio.Future[T]) -> N
     else:
         if not outcome.done():
             outcome.set_result(result)
+
+
+class _SqliteHop:
+    """A connection and a thread of its own, so that a transaction is one hop to another thread; by way of aiosqlite
+    each statement is several."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite hop")
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
+
+    def close(self) -> None:
+        self._thread.submit(self._engine.dispose)
+        self._thread.shutdown(wait=True)
+
+    def _run(self, work: Callable[[Connection], T]) -> T:
+        with self._engine.connect() as connection:
+            connection.execution_options(begin_immediate=True)
+            with connection.begin():
+                return work(connection)
 
 
 class _OnDatabase(Protocol):
@@ -142,15 +182,18 @@ async def open_database(url: str) -> AsyncIterator[Database]:
     engine = _sqlite(url) if url.startswith("sqlite") else _postgresql(url)
     file = sqlite_file(url)
     rows = SqliteRows(file, SQLITE_PRAGMAS, BUSY_SECONDS) if file is not None else PooledRows(engine)
+    hop = _SqliteHop(_sqlite_in_a_thread(url)) if file is not None else None
     try:
         async with background() as tasks:
-            database = Database(engine, rows, tasks)
+            database = Database(engine, rows, hop, tasks)
             try:
                 yield database
             finally:
                 await database.settled()
     finally:
         rows.close()
+        if hop is not None:
+            hop.close()
         await engine.dispose()
 
 
@@ -186,8 +229,18 @@ def _sqlite(url: str) -> AsyncEngine:
         raise StoreUnavailable(f"the directory {file.parent} does not exist")
     engine = create_async_engine(url, connect_args={"timeout": BUSY_SECONDS}, pool_size=CONNECTIONS,
                                  max_overflow=0)
+    _set_up(engine.sync_engine)
+    return engine
 
-    @event.listens_for(engine.sync_engine, "connect")
+
+def _sqlite_in_a_thread(url: str) -> Engine:
+    engine = create_engine(make_url(url).set(drivername="sqlite"), connect_args={"timeout": BUSY_SECONDS}, pool_size=1)
+    _set_up(engine)
+    return engine
+
+
+def _set_up(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: object) -> None:
         connection.isolation_level = None        # BEGIN is ours: the driver's own comes too late for DDL and reads
         cursor = connection.cursor()
@@ -195,14 +248,12 @@ def _sqlite(url: str) -> AsyncEngine:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         # IMMEDIATE for writers: a transaction that reads first and writes later may find its snapshot outdated, and
         # SQLite then fails at once instead of waiting for busy_timeout.
         immediate = connection.get_execution_options().get("begin_immediate", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-
-    return engine
 
 
 def _postgresql(url: str) -> AsyncEngine:

@@ -39,8 +39,15 @@ def _optional(text: str | None) -> str | None:
     return None if text is None else storable(text)
 
 
-def _listed(texts: tuple[str, ...]) -> str:
+def _listed(texts: tuple[Any, ...]) -> str:
     return storable(_to_json(texts), LONGEST_WHY) if texts else "[]"
+
+
+def _decided(record: CallRecord) -> str:
+    """With their seconds, where these are known."""
+    if len(record.why_after) != len(record.why):
+        return _listed(record.why)
+    return _listed(tuple(zip(record.why_after, record.why, strict=True)))
 
 
 def call_row(record: CallRecord) -> Row:
@@ -64,12 +71,14 @@ def call_row(record: CallRecord) -> Row:
         "crm_user": record.crm_user,
         "contact": _optional(record.contact),
         "recording": _optional(record.recording),
-        "why": _listed(record.why),
+        "why": _decided(record),
         "cause": record.cause,
     }
 
 
 def call_record(row: Mapping[Any, Any]) -> CallRecord:
+    why = _texts(row["why"])
+    timed = [one for one in why if not isinstance(one, str)]
     return CallRecord(
         id=CallId(row["id"]),
         client=ClientId(row["client"]),
@@ -90,12 +99,13 @@ def call_record(row: Mapping[Any, Any]) -> CallRecord:
         crm_user=row["crm_user"],
         contact=row["contact"],
         recording=row["recording"],
-        why=_texts(row["why"]),
+        why=tuple([text for _, text in timed]) if timed else why,
         cause=row["cause"],
+        why_after=tuple([after for after, _ in timed]),
     )
 
 
-def _texts(text: str) -> tuple[str, ...]:
+def _texts(text: str) -> tuple[Any, ...]:
     try:
         return tuple(json.loads(text))
     except ValueError:                 # cut at LONGEST_WHY

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    SmallInteger,
     String,
     Table,
     Text,
@@ -80,11 +81,28 @@ calls = Table(
     Column("recording", Text),
     Column("why", Text, nullable=False),                   # JSON list
     Column("cause", Integer),
+    Column("kind", SmallInteger, nullable=False, server_default="0"),      # see call_terms.py
     Index(None, "started_at"),
     Index(None, "client", "started_at"),
+    Index("ix_calls_kinds", "kind", "started_at", "id"),
+    Index("ix_calls_kinds_of_client", "client", "kind", "started_at", "id"),
+)
+
+# By what words calls are found: see call_terms.py.
+call_terms = Table(
+    "call_terms", metadata,
+    Column("term", Text, primary_key=True),
+    Column("client", Text, primary_key=True),
+    Column("at", BigInteger, primary_key=True),            # started_at, in microseconds since 1970
+    Column("call", Text, primary_key=True),
+    # Of the key, too, so that PostgreSQL finds all in its index.
+    Column("kind", SmallInteger, primary_key=True, autoincrement=False),
+    Column("words", Text, primary_key=True),               # the whole number, backwards, or name: " " around each word
+    sqlite_with_rowid=False,
 )
 
 _PENDING = text("state = 'pending'")
+_ASIDE = text("state = 'aside'")
 
 outbox = Table(
     "outbox", metadata,
@@ -93,14 +111,33 @@ outbox = Table(
     Column("lane", Text, nullable=False),
     Column("key", Text, nullable=False),
     Column("payload", Text, nullable=False),
-    Column("state", String(16), nullable=False),           # pending, done, aside
+    Column("state", String(16), nullable=False),           # pending, done, aside, dropped
     Column("due_at", Instant, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("outcome", Text),                               # what came of it, or the last error
+    Column("ended_at", Instant),                           # when it was done, set aside or dropped
+    Column("card", Text),                                  # on which it was done in the CRM, "contacts/9001"
     UniqueConstraint("client", "key"),
     # Only what is pending is looked for, and it is few among the many that are done.
     Index("ix_outbox_lanes", "client", "lane", "id", sqlite_where=_PENDING, postgresql_where=_PENDING),
+    Index("ix_outbox_due", "client", "due_at", "id", sqlite_where=_PENDING, postgresql_where=_PENDING),
+    Index("ix_outbox_aside", "client", "due_at", "id", sqlite_where=_ASIDE, postgresql_where=_ASIDE),
+)
+
+# What we have made in a client's CRM for one outside number, as its search knows it only after a while.
+crm_made = Table(
+    "crm_made", metadata,
+    Column("client", Text, primary_key=True),
+    Column("lane", Text, primary_key=True),                # the outside number's digits
+    Column("kind", String(16), primary_key=True),          # contact, unsorted, deal, note, task
+    Column("id", Text, primary_key=True),                  # the CRM's
+    Column("call", Text, nullable=False),
+    Column("on", Text, nullable=False),                    # the card that it hangs on
+    Column("is_open", Boolean(create_constraint=False), nullable=False),
+    Column("at", Instant, nullable=False),                 # when it was remembered
+    Index("ix_crm_made_newest", "client", "lane", "is_open", "at"),
+    Index("ix_crm_made_at", "at"),
 )
 
 # Calls that are up. A row goes when the call's record is in `calls`; what a dead daemon has left is closed by the next.
@@ -130,9 +167,24 @@ recordings = Table(
     Column("size", BigInteger, nullable=False),
     Column("problem", Text),
     Column("revoked", Boolean(create_constraint=False), nullable=False),
+    Column("decided_at", Instant),                         # when that was last decided by somebody
+    Column("decided_by", Text),
     Index(None, "call"),
     Index(None, "state"),
     Index(None, "started_at"),
+)
+
+recording_fetches = Table(
+    "recording_fetches", metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("recording", Text, nullable=False),
+    Column("at", Instant, nullable=False),                 # of the first of the requests
+    Column("address", Text, nullable=False),
+    Column("who", Text, nullable=False),                   # who had signed in; "": nobody
+    Column("requests", Integer, nullable=False),
+    Column("size", BigInteger, nullable=False),            # bytes of the answers
+    Index("ix_recording_fetches_last", "recording", "id"),
+    Index(None, "at"),
 )
 
 bindings = Table(
@@ -151,6 +203,21 @@ directory_generation = Table(
     Column("generation", BigInteger, nullable=False),
 )
 
+# What became of the tables below, who has done it, and when. No foreign key: it outlives what it tells of.
+changes = Table(
+    "changes", metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("at", Instant, nullable=False),
+    Column("client", Text, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("generation", BigInteger, nullable=False),      # of the directory, after it
+    Column("sign", String(1), nullable=False),             # + ~ -
+    Column("what", Text, nullable=False),
+    Column("fields", Text, nullable=False),                # JSON: name, before, after; secrets are only named
+    Index("ix_changes_client", "client", "id"),
+    Index(None, "at"),
+)
+
 clients = Table(
     "clients", metadata,
     Column("id", Text, primary_key=True),
@@ -166,6 +233,9 @@ clients = Table(
     Column("pickup_code", Text, nullable=False),
     Column("group_pickup_code", Text, nullable=False),
     Column("show_callers", Boolean(create_constraint=False), nullable=False),
+    Column("click2call_answer_after", Integer),
+    Column("login", Text, nullable=False),                 # of its own administrator, in the widget
+    Column("password_hash", Text, nullable=False),         # argon2id; "": no password opens it
 )
 
 crm_accounts = Table(
@@ -173,12 +243,63 @@ crm_accounts = Table(
     Column("client", Text, ForeignKey("clients.id", ondelete="CASCADE"), primary_key=True),
     Column("base_url", Text, nullable=False),
     Column("token", Text, nullable=False),
-    Column("forward_to_responsible", Boolean(create_constraint=False), nullable=False),
-    Column("set_caller_name", Boolean(create_constraint=False), nullable=False),
-    Column("pop_up", Boolean(create_constraint=False), nullable=False),
+    Column("functions", Text, nullable=False),             # JSON: what is switched on, and its rules
     Column("patience", Float, nullable=False),
     Column("responsible_ring_seconds", Integer, nullable=False),
     Column("default_user", BigInteger),
+    Column("sync", Boolean(create_constraint=False), nullable=False),
+    Column("sync_minutes", Integer, nullable=False),
+    Column("sync_cards", Integer, nullable=False),
+    Column("webhooks", Boolean(create_constraint=False), nullable=False),
+    Column("client_id", Text, nullable=False),             # of an OAuth integration; "": a long-lived token
+    Column("client_secret", Text, nullable=False),         # sealed, as `token` is
+    Column("redirect_uri", Text, nullable=False),
+    Column("widget", Text, nullable=False),
+    Column("users_from", String(16), nullable=False),      # file, widget
+    Column("account", BigInteger),                         # id in the CRM of the account whose widget was connected
+)
+
+# How the accounts above are entered by OAuth. Apart from them, as nothing that changes settings, and no error, may take
+# tokens away; for the same reason no foreign key: a client that goes and comes again is still connected.
+crm_connections = Table(
+    "crm_connections", metadata,
+    Column("client", Text, primary_key=True),
+    Column("client_id", Text, nullable=False),             # the integration whose tokens these are
+    Column("applied_url", Text, nullable=False),           # base_url of the settings when they came
+    Column("base_url", Text, nullable=False),              # where the account is now
+    Column("account", BigInteger),                         # its id in the CRM
+    Column("api_domain", Text),                            # who knows where it has moved to
+    Column("access_token", Text, nullable=False),          # sealed
+    Column("refresh_token", Text, nullable=False),         # sealed
+    Column("obtained_at", Instant, nullable=False),
+    Column("access_until", Instant, nullable=False),
+    Column("refresh_until", Instant, nullable=False),
+    Column("generation", BigInteger, nullable=False),      # grows with each pair of tokens
+    Column("sent", Integer, nullable=False),               # times that this refresh token went out, answer unknown
+    Column("state", String(16), nullable=False),           # connected, uncertain, refused, disconnected
+    Column("since", Instant, nullable=False),              # of the state
+    Column("problem", Text, nullable=False),               # why it is not connected
+    Column("lease", Text, nullable=False),                 # who refreshes now; "": nobody
+)
+
+# What a client's CRM has told of its users. Another account has other users: see directory.py.
+crm_users = Table(
+    "crm_users", metadata,
+    Column("client", Text, ForeignKey("clients.id", ondelete="CASCADE"), primary_key=True),
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("email", Text, nullable=False),
+    Column("is_active", Boolean(create_constraint=False), nullable=False),
+    Column("seen_at", Instant, nullable=False),            # since when it is known so
+)
+
+crm_user_map = Table(
+    "crm_user_map", metadata,
+    Column("client", Text, ForeignKey("clients.id", ondelete="CASCADE"), primary_key=True),
+    Column("user", BigInteger, primary_key=True, autoincrement=False),
+    Column("extension", Text, nullable=False),             # as it was typed: there may be none such
+    Column("source", String(16), nullable=False),          # widget, settings
+    Column("at", Instant, nullable=False),
 )
 
 extensions = Table(
@@ -258,4 +379,16 @@ numbers = Table(
     Column("on_unregistered", Text),
     Column("hours", Text),                                 # JSON; NULL: always open
     ForeignKeyConstraint(["client", "trunk"], ["trunks.client", "trunks.name"]),
+)
+
+web_sessions = Table(
+    "web_sessions", metadata,
+    Column("id", Text, primary_key=True),
+    Column("client", Text),                                # NULL: the platform operator's
+    Column("opened_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("ended", Boolean(create_constraint=False), nullable=False),
+    Index(None, "expires_at"),
 )

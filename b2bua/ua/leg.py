@@ -77,6 +77,15 @@ class LegEnded(Exception):
         self.end = end
 
 
+class HungUp(Exception):
+    """Somebody who has no leg in the call ends it; a caller who still waits gets `status`."""
+
+    def __init__(self, status: int, where: str) -> None:
+        super().__init__(f"hung up {where} ({status})")
+        self.status = status
+        self.where = where                 # "in the CRM's page"
+
+
 class Wish:
     """What a call is asked for by others than the sessions of its legs: see calls.transfer."""
 
@@ -111,6 +120,11 @@ class Inbox:
         """Whoever waits here, or comes to wait, gets this raised."""
         self._failure = failure
         self._wake()
+
+    def check(self) -> None:
+        """Raises what `fail` has left here, for a call that is about to do what cannot be undone."""
+        if self._failure is not None:
+            raise self._failure
 
     def close(self) -> None:
         """The call is over: nobody reads what is left."""
@@ -312,6 +326,8 @@ class IncomingLeg(Leg):
             self.hang_up()
         else:
             status = 503 if isinstance(error, asyncio.CancelledError) else 500
+            if isinstance(error, HungUp):
+                status = error.status
             self.reject(status, error.end.headers if isinstance(error, LegEnded) else ())
 
 

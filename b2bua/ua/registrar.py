@@ -345,6 +345,10 @@ class Registrar:
             for (client, number), binding in self._live(now)
         ]   # fmt: skip
 
+    def phones_of(self, extensions: Iterable[Extension], now: float) -> int:
+        """How many calls to these would reach, as far as is known."""
+        return sum(len(self.lookup((one.client, one.number), now)) + (one.address is not None) for one in extensions)
+
     def _live(self, now: float) -> Iterator[tuple[ExtensionKey, Binding]]:
         return ((key, binding) for key, bindings in self._bindings.items() for binding in bindings.contacts(now))
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final, Protocol
 
-from b2bua.control import TrunkState
+from b2bua.control import TrunkState, TrunkTest
 from b2bua.directory import Trunk
 from b2bua.net.resolver import Resolver, Target
 from b2bua.sip.auth import DigestClient
@@ -96,6 +96,9 @@ class TrunkLine:
         self._up = False
         self._detail = "not tried yet"
         self._until: float | None = None            # of the registration
+        self.registering: Registration | None = None
+        self.last_answer: Response | None = None    # to REGISTER
+        self.tested: TrunkTest | None = None        # the last one that somebody has asked for
         self._sources = sources
         self._requester = requester
         self._resolver = resolver
@@ -180,6 +183,7 @@ class TrunkLine:
         await self._resolve()
         registrar = Uri.sip("", self.domain)
         machine = Registration(Account(registrar, self.aor), self._contact(), self.digest, self._random)
+        self.registering = machine
         await self._perform(machine.start(self._requester.now()), machine)
         while not await self._stopped_within(min(self._left_of(machine), RESOLVE_EVERY)):
             await self._resolve()
@@ -201,7 +205,8 @@ class TrunkLine:
         while left:
             match left.popleft():
                 case SendRegister() as register:
-                    left += machine.response(await self._send_register(register), self._requester.now())
+                    self.last_answer = await self._send_register(register)
+                    left += machine.response(self.last_answer, self._requester.now())
                 case Registered(until, routes):
                     await self._follow(routes)
                     self._set(up=True, detail="registered", until=until)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -20,6 +20,7 @@ from b2bua.sip.grammar import ParseError
 from b2bua.sip.message import Request
 from b2bua.ua.strangers import Somewhere, nearest_match
 from b2bua.ua.trunk import Requester, TrunkLine
+from b2bua.ua.trunk_tests import TrunkTests
 
 MAX_REMEMBERED: Final = 4096            # sources whose networks were looked through
 UNREGISTER_PATIENCE: Final = 2.0        # seconds, when the switch ends
@@ -93,6 +94,7 @@ class TrunkTable:
         self._resolver = resolver
         self._random = random
         self.choice = TrunkChoice(self.promising, random)
+        self.tests = TrunkTests(requester, resolver, self.line)
         self._directory = Directory()
         self._sources = Sources()
         self._lines: dict[tuple[ClientId, str], TrunkLine] = {}
@@ -138,8 +140,17 @@ class TrunkTable:
         line = self._lines.get((trunk.client, trunk.name))
         return line is not None and line.promising
 
+    @property
+    def lines(self) -> Iterable[TrunkLine]:
+        return self._lines.values()
+
     def states(self, now: float) -> list[TrunkState]:
         return [line.state(now) for line in self._lines.values()]
+
+    def at_work(self, client: ClientId) -> tuple[int, int]:
+        """How many a client has, and how many of these are up."""
+        up = [line.up for (of, _), line in self._lines.items() if of == client]
+        return len(up), sum(up)
 
     def knows(self, host: str) -> bool:
         """Whether any trunk's calls may come from there."""

@@ -2,7 +2,8 @@
 """Smartswitch as a system under test: writes a configuration by which every call to 1000 goes to one fixed address,
 applies it, and becomes the daemon.
 
-  smartswitch_sut.py --listen 127.0.0.1:5060 --next 127.0.0.1:5070 --scratch DIR [--media embedded] [--crm URL]
+  smartswitch_sut.py --listen 127.0.0.1:5060 --next 127.0.0.1:5070 --scratch DIR [--media embedded]
+                     [--crm URL [--no-sync]]
 """
 from __future__ import annotations
 
@@ -37,16 +38,19 @@ level = "warning"
 """
 
 
-def write_files(scratch: Path, listen: str, onward: str, media: str, crm: str, web_port: int) -> tuple[Path, Path]:
+def write_files(
+    scratch: Path, listen: str, onward: str, media: str, crm: str, web_port: int, sync: bool = True
+) -> tuple[Path, Path]:
     host, port = listen.rsplit(":", 1)
     config, directory = scratch / "smartswitch.toml", scratch / "office.toml"
     config.write_text(SERVER.format(scratch=scratch, host=host, port=port, media=media, web_port=web_port))
-    directory.write_text(office(host, onward, crm))
+    directory.write_text(office(host, onward, crm, sync))
     return config, directory
 
 
-def office(trunk: str, onward: str, crm: str) -> str:
-    account = f'\n[client.crm]\nbase_url = "{crm}"\ntoken = "sandbox-token"\n' if crm else ""
+def office(trunk: str, onward: str, crm: str, sync: bool = True) -> str:
+    ahead = "" if sync else "sync = false\n"
+    account = f'\n[client.crm]\nbase_url = "{crm}"\ntoken = "sandbox-token"\n{ahead}' if crm else ""
     return f"""\
 [[client]]
 id = "bench"
@@ -77,10 +81,11 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, required=True)
     parser.add_argument("--media", choices=("none", "embedded"), default="none")
     parser.add_argument("--crm", default="", help="base URL of an amoCRM (the stand-in)")
+    parser.add_argument("--no-sync", action="store_true", help="nothing is read ahead of that amoCRM")
     parser.add_argument("--web-port", type=int, default=0)
     given = parser.parse_args()
     config, directory = write_files(
-        given.scratch, given.listen, given.onward, given.media, given.crm, given.web_port
+        given.scratch, given.listen, given.onward, given.media, given.crm, given.web_port, not given.no_sync
     )
     os.chdir(ROOT)
     subprocess.run([*COMMAND, "apply", "--config", str(config), str(directory)], check=True)

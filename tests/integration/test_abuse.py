@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
 from b2bua.__main__ import cli
@@ -201,7 +202,7 @@ async def test_what_is_no_message_gets_a_400_where_that_is_allowed_and_shorter_t
         assert (system.agent.counters.faults, system.agent.core.transaction_count) == (0, 0)
 
 
-@pytest.mark.parametrize("host", [STRANGER, TRUNK, DESK])
+@pytest.mark.parametrize("host", [STRANGER, TRUNK, DESK], ids=["stranger", "trunk", "phone"])
 async def test_hostile_messages_harm_nobody_wherever_they_come_from(tmp_path: Path, host: str) -> None:
     async with scene(tmp_path) as (system, trunk, desk):
         desk.does = Rings()                             # some of it is a call: it must end like one
@@ -273,6 +274,47 @@ async def test_a_flood_from_everywhere_costs_no_call_and_leaves_nothing(tmp_path
         await nothing_is_left(system)
 
 
+@pytest.mark.parametrize("host", [DESK, TRUNK], ids=["phone", "trunk"])
+async def test_who_forges_a_known_address_gets_no_more_out_of_us_than_it_puts_in_and_fills_nothing(
+    tmp_path: Path, host: str,
+) -> None:
+    rng = random.Random(7)
+    methods = ("OPTIONS", "MESSAGE", "NOTIFY", "INFO", "BYE", "CANCEL", "REFER", "PUBLISH", "XYZZY")
+    async with scene(tmp_path) as (system, trunk, desk):
+        core = system.agent.core
+        there = core.transaction_count                  # of the phone's own REGISTER
+        with closing(stranger_at(system, host)) as forged:
+            for number in range(2000):
+                padding = ["X-Padding: " + "x" * rng.randrange(400)] if number % 2 else []
+                tag = ";tag=gone" if number % 3 == 0 else ""
+                forged.send(message(
+                    methods[0] if number % 4 else rng.choice(methods), forged.address, *padding, call_id=f"n{number}",
+                    to=f"<sip:101@smartswitch>{tag}", bare=rng.random() < 0.3))
+                if number % 50 == 0:
+                    await forged.answers()
+                    assert forged.got <= forged.sent
+            await forged.answers()
+            assert forged.got <= forged.sent
+            assert core.transaction_count <= there
+            full = message("OPTIONS", forged.address, "X-Padding: " + "x" * 400, call_id="keep-alive")
+            forged.send(full)
+            forged.send(full)                           # the same again: the same tag again
+            first, again = map(parse, await forged.answers())
+            assert isinstance(first, Response)
+            assert (first.status, first.to_tag) == (200, again.to_tag)
+            shown = {name for name, _ in first.headers}
+            assert shown >= {"Allow", "Accept", "Accept-Encoding", "Supported", "Allow-Events"}
+            brief = message("OPTIONS", forged.address, call_id="brief", bare=True)
+            forged.send(brief)
+            (short,) = await forged.answers()
+            assert codes([short]) == [200]
+            assert len(short) <= len(brief)
+            assert core.transaction_count <= there
+        assert system.agent.counters.faults == 0
+        await a_call_goes_through(trunk)
+        assert desk.calls
+
+
 async def test_wrong_passwords_end_in_silence_for_the_guesser_alone(tmp_path: Path) -> None:
     async with scene(tmp_path) as (system, trunk, desk):
         guesser = DigestClient("102", "guess", random.Random(1))
@@ -307,7 +349,8 @@ async def test_a_scanner_is_banned_listed_and_lifted_from_the_command_line_and_t
             "SMARTSWITCH_SERVER__DATA_DIR": str(tmp_path), "SMARTSWITCH_WEB__HOST": system.web.host,
             "SMARTSWITCH_WEB__PORT": str(system.web.port),
         }
-        return await asyncio.to_thread(CliRunner().invoke, cli, words, env=environment)
+        with capture_logs():                   # the system, in this process, would log between the lines of the command
+            return await asyncio.to_thread(CliRunner().invoke, cli, words, env=environment)
 
     async with scene(tmp_path) as (system, trunk, _):
         assert "Nobody is banned" in (await command("bans")).stdout

@@ -15,12 +15,14 @@ from b2bua.cdr import CallId, ClientId, Direction, Disposition
 from b2bua.crm.amocrm import api as limits
 from b2bua.crm.amocrm import contacts
 from b2bua.crm.amocrm.adapter import AmoAccounts, AmoCrm, open_amocrm
+from b2bua.crm.health import CrmHealth, Status, health_of
 from b2bua.crm.port import (
     CallNote,
     Contact,
     CrmError,
     CrmNoCard,
     CrmRejected,
+    CrmShut,
     CrmUnauthorized,
     CrmUnavailable,
     EntityKind,
@@ -114,7 +116,7 @@ async def test_of_two_contacts_the_last_changed_is_taken(amo: Connected) -> None
 
 async def test_nobody(amo: Connected) -> None:
     assert await amo.crm.find_contact("+79990000000") is None
-    assert amo.asked() == ["GET /api/v4/contacts", "GET /api/v4/companies"]
+    assert amo.asked() == ["GET /api/v4/contacts", "GET /api/v4/companies", "GET /api/v4/leads"]
 
 
 async def test_short_numbers_make_no_request(amo: Connected) -> None:
@@ -137,7 +139,7 @@ async def test_a_match_on_a_later_page_is_found_and_paging_is_bounded(amo: Conne
 async def test_an_answered_call_with_all_its_fields(amo: Connected) -> None:
     written = await amo.crm.deliver(NOTE)
     (entry,) = amo.state.calls()
-    assert str(entry.note) == written
+    assert f"note {entry.note}" == written.outcome
     assert (entry.direction, entry.user, entry.talk_seconds, entry.status) == ("inbound", 77, 61, 4)
     assert entry.link == "https://pbx.example.org/r/rec-1.mp3"
     assert (entry.uniq, entry.phone, entry.created_at) == ("call-1", IVAN, int(STARTED.timestamp()))
@@ -176,11 +178,11 @@ async def test_a_number_without_a_card(amo: Connected) -> None:
     body = '{"errors": [{"title": "Entity not found", "status": 263}], "_embedded": {"calls": []}}'
     amo.state.faults.add(Fault("/api/v4/calls", act=Act.ANSWER, status=200, body=body, content_type="application/json"))
     with pytest.raises(CrmNoCard):                         # whatever the status
-        await amo.crm.deliver(NOTE)
+        await amo.crm.deliver(replace(NOTE, phone="+79990000000"))
     for phone in ("", "101"):
         with pytest.raises(CrmNoCard):
             await amo.crm.deliver(replace(NOTE, phone=phone))
-    assert len(amo.asked()) == 2
+    assert [line for line in amo.asked() if line.startswith("POST")] == ["POST /api/v4/calls"] * 2
 
 
 LOST_ANSWERS = [
@@ -204,7 +206,7 @@ async def test_a_repeat_after_a_lost_answer_makes_no_double(
     async with amo.fresh() as crm:
         written = await crm.deliver(note, repeated=True)
     (entry,) = amo.state.calls()
-    assert str(entry.note) == written
+    assert f"note {entry.note}" == written.outcome
 
 
 async def test_another_call_of_the_same_number_is_not_taken_for_ours(amo: Connected) -> None:
@@ -221,10 +223,10 @@ def answer(status: int, body: str | None = None, kind: str = "application/json",
 HTML = "<html><body>nginx</body></html>"
 VERDICTS: list[tuple[Fault, type[CrmError], float | None]] = [
     (answer(401), CrmUnauthorized, None),
-    (answer(402), CrmUnavailable, limits.UNPAID_PAUSE),
+    (answer(402), CrmShut, limits.UNPAID_PAUSE),
     (answer(403), CrmRejected, None),
     (answer(403, '{"title": "IP", "code": 113}'), CrmUnauthorized, None),
-    (answer(403, HTML, "text/html"), CrmUnavailable, limits.BLOCK_PAUSE),
+    (answer(403, HTML, "text/html"), CrmShut, limits.BLOCK_PAUSE),
     (answer(404), CrmUnauthorized, None),
     (answer(400), CrmRejected, None),
     (answer(422), CrmRejected, None),
@@ -263,12 +265,36 @@ async def test_what_each_failure_means(amo: Connected) -> None:
 
 
 @pytest.mark.parametrize("body", [
-    "[]", "null", "7", "{}", '{"_embedded": 7}', '{"_embedded": {"contacts": [7, null, {}, {"id": "x"}]}}',
+    '{"_embedded": {}}', '{"_embedded": {"contacts": [7, null, {}, {"id": "x"}]}}',
     '\ufeff{"_embedded": {"contacts": [{"id": 1, "custom_fields_values": [7, {"field_code": "PHONE"}]}]}}',
 ])
 async def test_json_of_another_shape_finds_nobody(amo: Connected, body: str) -> None:
     amo.state.faults.add(answer(200, body))
     assert await amo.crm.find_contact(IVAN) is None
+
+
+@pytest.mark.parametrize("body", ["[]", "null", "7", "{}", '{"_embedded": 7}'])
+async def test_json_that_is_no_list_says_nothing_about_who_is_there(amo: Connected, body: str) -> None:
+    amo.state.faults.add(answer(200, body))
+    with pytest.raises(CrmUnavailable, match="no list"):
+        await amo.crm.find_contact(IVAN)
+
+
+async def test_pages_are_told_when_it_answered_last_and_why_it_does_not_now(amo: Connected) -> None:
+    def health() -> CrmHealth:
+        status, now = Status(ClientId("acme"), "OAuth", "connected"), asyncio.get_running_loop().time()
+        return health_of(status, amo.crm.api.traffic, now, numbers=0, sync=None, code_trouble="")
+
+    assert (health().answered_ago, health().failure) == (None, "")
+    await amo.crm.find_contact(IVAN)
+    assert health().answered_ago is not None
+    amo.state.faults.add(answer(503))
+    with pytest.raises(CrmUnavailable):
+        await amo.crm.find_contact(IVAN)
+    assert "503" in health().failure
+    amo.state.faults.clear()
+    await amo.crm.find_contact(IVAN)
+    assert health().failure == ""
 
 
 async def test_a_paused_account_is_not_asked(amo: Connected) -> None:
@@ -340,7 +366,12 @@ async def test_accounts_follow_the_directory(amo: Connected) -> None:
         assert third is not None
         assert third.api is not first.api
         assert await first.find_contact(IVAN) is not None
-        with pytest.raises(CrmUnauthorized):
-            await third.find_contact(IVAN)
+        assert accounts.alarms() == []
+        for _ in range(3):
+            with pytest.raises(CrmUnauthorized):
+                await third.find_contact(IVAN)
+        assert len([entry for entry in amo.state.journal if entry.status == 401]) == 1     # then it rests
+        (alarm,) = accounts.alarms()
+        assert "acme: the long-lived token is refused" in alarm
         await accounts.use(Directory())
         assert accounts.crm_of(acme.id) is None

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
 from b2bua.__main__ import cli
@@ -36,6 +38,7 @@ from b2bua.directory import Client, Directory, Extension, Number, Trunk
 from b2bua.net.udp import UdpTransport
 from b2bua.sip.auth import ha1
 from b2bua.sip.effects import Address
+from tests.support.certificates import Authority, ip
 from tests.support.phone import Answers, Behaviour, Phone, Rings
 
 pytestmark = pytest.mark.both_loops
@@ -117,7 +120,8 @@ async def test_the_command_line_explains_what_would_happen(tmp_path: Path) -> No
                        "SMARTSWITCH_WEB__PORT": str(system.web.port)}
 
         async def explained(*words: str) -> Result:
-            return await asyncio.to_thread(CliRunner().invoke, cli, ["explain", *words], env=environment)
+            with capture_logs():               # the system, in this process, would log between the lines of the command
+                return await asyncio.to_thread(CliRunner().invoke, cli, ["explain", *words], env=environment)
 
         told = await explained("--client", "acme", "--from", IVAN, "--to", "8 495 111-22-33")
         assert told.stdout.splitlines() == ["inbound call", f"1. {DID} goes to 101", "   rings 101 for 5 s"]
@@ -125,6 +129,17 @@ async def test_the_command_line_explains_what_would_happen(tmp_path: Path) -> No
         assert json.loads(refused.stdout)["status"] == 404
         unknown = await explained("--client", "nobody", "--from", "101", "--to", "102")
         assert (unknown.exit_code, "There is no client 'nobody'" in unknown.stderr) == (1, True)
+
+
+async def test_the_web_server_speaks_tls_by_its_own_certificate(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    files = authority.issue("pbx", *ip(HERE))
+    web = WebSettings(host=HERE, port=0, certificate=files.certificate, certificate_key=files.key)
+    wanted = settings(tmp_path / "data").model_copy(update={"web": web})
+    trusting = ssl.create_default_context(cafile=str(authority.file))
+    async with running(wanted) as system, httpx.AsyncClient(verify=trusting, trust_env=False) as browser:
+        metrics = await browser.get(f"https://{HERE}:{system.web.port}/metrics")
+        assert f'smartswitch_certificate_expiry_timestamp_seconds{{file="{files.certificate}"}}' in metrics.text
 
 
 @pytest.mark.parametrize(("of_trunk", "of_phone"), [(0, 1), (1, 0)])

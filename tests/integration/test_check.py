@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from b2bua.cdr import ClientId
 from b2bua.check import checked, notes
 from b2bua.config import Settings
+from b2bua.directory import Client, Directory, Trunk
 from b2bua.faults import ConfigurationFaults
+from b2bua.store.directory import DirectoryStore
+from b2bua.store.engine import open_database, sqlite_file
+from b2bua.store.migrate import migrate
 from tests.support.certificates import DAY, Authority
 from tests.support.tone import tone, write_wav
 
@@ -129,6 +138,67 @@ def test_certificates_that_serve_are_left_alone(tmp_path: Path) -> None:
     assert any(f"{files.certificate} ends on" in note for note in notes(settings))
 
 
+def test_the_web_servers_certificate_is_looked_at_as_well(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    good, other = authority.issue("pbx", until=10 * DAY), authority.issue("other", until=-DAY / 2)
+    text = FREE.format(directory=tmp_path, udp=0, web=0)
+
+    def web(certificate: Path, key: Path) -> Path:
+        return written(tmp_path, f'{text}certificate = "{certificate}"\ncertificate_key = "{key}"\n')
+
+    settings = checked(web(good.certificate, good.key))
+    assert any(f"{good.certificate} ends on" in note for note in notes(settings))
+    (found,) = faults(web(good.certificate, other.key))
+    assert found.startswith(f"line 10: web.certificate_key: {other.key} is not the key of {good.certificate}")
+    (found,) = faults(web(other.certificate, other.key))
+    assert found.startswith(f"line 9: web.certificate: {other.certificate} expired on 20")
+
+
+async def applied(settings: Settings, *trunks: Trunk) -> None:
+    await migrate(settings.database_url)
+    async with open_database(settings.database_url) as database:
+        store = DirectoryStore(database)
+        old, generation = await store.load()
+        await store.replace(old, Directory(clients=(Client(ClientId("acme"), "Acme"),), trunks=trunks), generation)
+
+
+def over_tls(name: str, certificate: object = "", key: object = "", ca_file: object = "") -> Trunk:
+    return Trunk(ClientId("acme"), name, "sip.example.org", transport="TLS", ca_file=str(ca_file),
+                 certificate=str(certificate), certificate_key=str(key))
+
+
+def test_tls_files_of_the_trunks_in_the_database_are_looked_at_and_noted(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    good, soon, old = (authority.issue(name, until=until) for name, until in (
+        ("good", 30 * DAY), ("soon", 10 * DAY), ("old", -DAY / 2)))
+    path = written(tmp_path, FREE.format(directory=tmp_path, udp=0, web=0))
+    settings = checked(path)
+    without = notes(settings)
+    asyncio.run(applied(
+        settings,
+        over_tls("bare"), over_tls("good", good.certificate, good.key, authority.file),
+        over_tls("mixed", good.certificate, soon.key, tmp_path / "gone.pem"), over_tls("old", old.certificate, old.key),
+        over_tls("soon", soon.certificate, soon.key), replace(over_tls("unused", "no.pem", "no.key"), transport="UDP")))
+    assert checked(path) == settings        # a daemon runs all the same
+    found = [note for note in notes(settings) if note not in without]
+    assert [note.partition(" of client 'acme': ")[0] for note in found] == [
+        "trunk 'mixed'", "trunk 'mixed'", "trunk 'old'", "trunk 'soon'"]
+    problems = f"{tmp_path}/gone.pem cannot be read", "is not the key of", "expired on", "ends on"
+    assert all(problem in note for note, problem in zip(found, problems, strict=True))
+
+
+def test_a_database_of_another_version_is_not_asked_for_its_trunks(tmp_path: Path) -> None:
+    settings = checked(written(tmp_path, FREE.format(directory=tmp_path, udp=0, web=0)))
+    without = notes(settings)
+    asyncio.run(applied(settings, over_tls("old", tmp_path / "gone.pem", tmp_path / "gone.key")))
+    file = sqlite_file(settings.database_url)
+    assert file is not None
+    assert len(notes(settings)) > len(without)
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '0001'")
+    assert notes(settings) == without
+
+
 def test_every_fault_of_certificates_is_named_with_its_line_and_remedy(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     good, other = authority.issue("pbx"), authority.issue("other")
@@ -140,7 +210,8 @@ def test_every_fault_of_certificates_is_named_with_its_line_and_remedy(tmp_path:
         (good.certificate, other.key, f"key: {other.key} is not the key of {good.certificate}", "was made for"),
         (good.key, good.key, f"certificate: {good.key} holds no certificate", "PEM"),
         (good.certificate, good.certificate, f"key: {good.certificate} holds no private key", "PEM"),
-        (tmp_path / "no.pem", good.key, f"certificate: {tmp_path}/no.pem cannot be read: No such file", "right path"),
+        (tmp_path / "no.pem", good.key, f"certificate: {tmp_path}/no.pem cannot be read: it is not there",
+         "right path"),
         (locked.certificate, locked.key, f"key: the key in {locked.key} is encrypted", "passphrase"),
     ):
         (found,) = faults(with_tls(tmp_path, certificate, key, authority.file))

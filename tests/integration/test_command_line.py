@@ -135,3 +135,40 @@ def test_a_trouble_of_the_machine_is_one_sentence_and_exit_code_1(home: Path) ->
     done = run("migrate")
     assert done.exit_code == 1
     assert done.stderr == "smartswitch: file is not a database\n"
+
+
+CRM = """\
+[client.crm]
+base_url = "https://acme.amocrm.ru"
+token = "long-lived"
+"""
+
+
+def test_another_key_is_taken_in_use_and_a_lost_one_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "acme.toml").write_text(APPLY + CRM)
+    assert run("reseal").stdout == "0 secrets sealed with the first key.\n"
+    assert run("crm", "status").stdout == "No client has a CRM.\n"
+    assert not (home / "data" / "smartswitch.db").exists()
+    run("apply", home / "acme.toml")
+    made = (home / "data" / "keys" / "database").read_text().strip()
+    new = "another key, which is long enough too"
+    monkeypatch.setenv("SMARTSWITCH_DATABASE__SECRET_KEYS", json.dumps([new, made]))
+    assert run("apply", home / "acme.toml", "--dry-run").stdout == "Nothing to change.\n"
+    assert run("reseal").stdout == "1 secret sealed with the first key.\n"
+    monkeypatch.setenv("SMARTSWITCH_DATABASE__SECRET_KEYS", json.dumps([made]))
+    lost = run("reseal")
+    assert lost.exit_code == 1
+    assert "crm_accounts/acme/token is sealed with the key" in lost.stderr
+    assert "locked" in run("crm", "status").stdout
+    assert "~ CRM of acme: token" in run("apply", home / "acme.toml").stdout
+    assert json.loads(run("crm", "status", "--json").stdout)["connections"][0]["state"] == "connected"
+    with closing(sqlite3.connect(home / "data" / "smartswitch.db")) as database:
+        assert "long-lived" not in str(database.execute("SELECT * FROM crm_accounts").fetchone())
+
+
+def test_a_key_that_could_be_guessed_is_a_fault(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMARTSWITCH_DATABASE__SECRET_KEYS", '["short"]')
+    done = run("check")
+    assert done.exit_code == 2
+    assert "openssl rand -base64 32" in done.stderr
+    assert '"short"' not in done.stderr

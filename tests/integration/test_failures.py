@@ -40,8 +40,10 @@ from b2bua.config import (
     WebSettings,
 )
 from b2bua.crm import outbox
+from b2bua.crm.amocrm import access
 from b2bua.demo.audio import RtpVoice
 from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Number, Trunk
+from b2bua.keys import open_sealer
 from b2bua.media.relay.plane import EmbeddedPlane
 from b2bua.net.resolver import Answers as DnsAnswers
 from b2bua.net.resolver import DnsFailure
@@ -71,7 +73,7 @@ PASSWORD = "secret-of-a-phone"
 TOKEN = "sandbox-token"
 PATIENCE = 0.5                             # of phones with the CRM
 PROMPTLY = 4.0                             # more than a busy machine takes, less than what no call may wait for (5 s)
-SOON = 15.0
+SOON = 30.0                                # an upper bound, of a busy machine that starts a daemon too
 TICK = 0.02
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -218,7 +220,10 @@ async def heard(voice: RtpVoice, packets: int) -> None:
 # -- the media relay
 
 
-async def test_a_relay_that_is_killed_ends_its_calls_at_once_and_the_next_call_works(tmp_path: Path) -> None:
+async def test_a_relay_that_is_killed_ends_its_calls_at_once_and_the_next_call_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("b2bua.media.relay.plane.OPEN_PATIENCE", 10.0)      # until it has been started again
     async with stage(tmp_path) as on:
         call = await on.call()
         pid = on.media.pid
@@ -323,7 +328,7 @@ async def test_a_caller_who_leaves_while_a_name_is_looked_up_leaves_no_phone_rin
 ) -> None:
     names = Names()
     names.answers = asyncio.Event()
-    monkeypatch.setattr(b2bua.app, "SystemDns", lambda: names)
+    monkeypatch.setattr(b2bua.app, "SystemDns", lambda _: names)
     async with stage(tmp_path) as on:
         directory = office(on.operator.transport.local)
         slow = replace(directory.extensions[0], number="102", login="102", address="sip:102@phone.example")
@@ -348,13 +353,16 @@ async def test_a_caller_who_leaves_while_a_name_is_looked_up_leaves_no_phone_rin
 # -- the database
 
 
-async def test_a_locked_database_holds_up_no_call_and_loses_and_doubles_none(tmp_path: Path) -> None:
+async def test_a_locked_database_holds_up_no_call_and_loses_and_doubles_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "BUSY_SECONDS", 2 * SOON)          # who waited for the database would be seen
     async with running_sandbox(SEED, CRM_HOST) as crm, stage(tmp_path, crm.base_url) as on:
         with locked(tmp_path / "smartswitch.db"):
             for _ in range(4):             # twice as many as client and trunk may have at once
-                call = await on.call(within=PROMPTLY)
+                call = await on.call(within=SOON)
                 call.hang_up()
-                await over(on.desk.calls[-1], within=PROMPTLY)
+                await over(on.desk.calls[-1], within=SOON)
                 await until(on.is_quiet)
         await on.records(4)
         assert len({entry.uniq for entry in await notes(crm, 4)}) == 4
@@ -447,6 +455,7 @@ async def test_an_ill_crm_holds_up_no_call_and_gets_each_note_once(
 ) -> None:
     monkeypatch.setattr(outbox, "FIRST_RETRY", 0.2)
     monkeypatch.setattr(outbox, "UNAUTHORIZED_RETRY", 0.3)
+    monkeypatch.setattr(access, "FIRST_REST", 0.3)
     async with running_sandbox(SEED, CRM_HOST) as crm, stage(tmp_path, crm.base_url) as on:
         crm.state.faults.add(replace(FAULTS[fault]))
         for _ in range(2):
@@ -586,9 +595,8 @@ async def people(home: Path, crm_url: str | None = None, database: str = "") -> 
     server = Address(HERE, SIP_PORT)
     async with phone_at(OPERATOR, server) as operator, phone_at(DESK, server) as desk:
         (home / "var").mkdir()
-        url = database or sqlite_of(home)
-        await migrate(url)
-        async with open_store(url) as store:
+        await migrate(database or sqlite_of(home))
+        async with books(home, database) as store:
             old, generation = await store.directory.load()
             await store.directory.replace(old, office(operator.transport.local, crm_url), generation)
         yield operator, desk
@@ -596,7 +604,8 @@ async def people(home: Path, crm_url: str | None = None, database: str = "") -> 
 
 @asynccontextmanager
 async def books(home: Path, database: str = "") -> AsyncIterator[Store]:
-    async with open_store(database or sqlite_of(home)) as store:
+    settings = Settings(server=ServerSettings(data_dir=home / "var"))       # the daemon's, whose keys these are
+    async with open_store(database or sqlite_of(home), sealer=open_sealer(settings)) as store:
         yield store
 
 
@@ -634,6 +643,7 @@ async def test_a_recording_survives_the_death_of_the_daemon_up_to_the_last_secon
         assert (tmp_path / "var" / told.path).exists() or mp3.exists()
 
 
+@pytest.mark.patience(180)                # it starts up to four daemons
 @pytest.mark.parametrize("deaths", [1, 2])
 async def test_a_call_that_was_up_when_the_daemon_died_is_closed_once_and_its_phones_are_told(
     tmp_path: Path, database_url: str, deaths: int
@@ -761,7 +771,7 @@ async def test_a_trunk_that_is_away_is_told_so_and_calls_go_out_when_it_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = Names()
-    monkeypatch.setattr(b2bua.app, "SystemDns", lambda: names)
+    monkeypatch.setattr(b2bua.app, "SystemDns", lambda _: names)
     monkeypatch.setattr(trunks, "PING_EVERY", 0.2)
     monkeypatch.setattr(trunks, "PING_WHEN_DOWN", 0.1)
     monkeypatch.setattr(trunks, "RESOLVE_EVERY", 0.0)

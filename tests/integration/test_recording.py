@@ -19,6 +19,7 @@ from b2bua.media import raw
 from b2bua.media.plane import MediaSession, Side
 from b2bua.media.relay.link import RelaySettings
 from b2bua.media.relay.plane import EmbeddedPlane, embedded_plane
+from b2bua.recording import waveform
 from b2bua.recording.archive import Archive, new_recording_id
 from b2bua.recording.recorder import Failed, Finished, NotRecorded
 from tests.support.mp3 import decode
@@ -295,8 +296,10 @@ def test_a_removed_recording_is_gone(tmp_path: Path) -> None:
     folder = tmp_path / "2026" / "05"
     folder.mkdir(parents=True)
     (folder / "abcdefghijklmnopqrst.mp3").write_bytes(b"mp3")
+    waveform.path_beside(folder / "abcdefghijklmnopqrst.mp3").write_text("{}")
     archive = Archive(tmp_path)
     assert archive.remove("abcdefghijklmnopqrst")
+    assert [*folder.iterdir()] == []
     assert archive.open_path("abcdefghijklmnopqrst") is None
     assert not archive.remove("abcdefghijklmnopqrst")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from b2bua.control import Heard
 from b2bua.media.plane import MediaError, MediaSession, SdpRefused, Side
 from b2bua.media.relay.link import RelaySettings
 from b2bua.media.relay.plane import EmbeddedPlane, embedded_plane
@@ -57,6 +58,21 @@ async def test_what_one_side_sends_the_other_hears() -> None:
     assert (report.caller.octets, report.caller.lost, report.caller.foreign) == (3200, 0, 0)
     assert report.caller.codec == "PCMA/8000"
     assert not report.recorded
+
+
+async def test_how_the_audio_arrives_is_told_when_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("b2bua.media.relay.plane.LOOK_EVERY", 0.0)
+    with RtpEnd("127.0.0.41") as caller, RtpEnd("127.0.0.42") as callee:
+        async with embedded_plane(SETTINGS) as plane, joined(plane, caller, callee) as (media, for_caller, _):
+            plane.look()
+            for _ in range(10):
+                assert await heard(caller, for_caller, callee)
+            while media.quality is None:                        # it tells within its next ticks
+                plane.look()
+                await caught_up(plane)
+            here = media.quality.caller
+            assert here is not None
+            assert (here, media.quality.callee) == (Heard.of(0.0, here.jitter_ms), None)
 
 
 async def test_each_side_sees_one_address_of_ours() -> None:
@@ -215,7 +231,8 @@ async def test_on_hold_silence_may_last_longer() -> None:
             assert not lost.done()
 
 
-async def test_a_dead_relay_ends_its_calls_and_another_serves_the_next() -> None:
+async def test_a_dead_relay_ends_its_calls_and_another_serves_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("b2bua.media.relay.plane.OPEN_PATIENCE", 10.0)      # until it has been started again
     with RtpEnd("127.0.0.41") as caller, RtpEnd("127.0.0.42") as callee:
         async with embedded_plane(SETTINGS) as plane:
             async with joined(plane, caller, callee) as (media, _, _for_callee):

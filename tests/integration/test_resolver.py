@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
 from random import Random
 from typing import cast
 
-import dns.flags
 import dns.message
 import dns.rcode
 import dns.rdatatype
@@ -20,6 +20,7 @@ import pytest
 from b2bua.net import resolver as resolver_module
 from b2bua.net.resolver import Answers, DnsFailure, DnsResolver, Srv, SystemDns
 from b2bua.sip.effects import Address, Transport
+from tests.support.name_server import answer_to
 
 pytestmark = pytest.mark.both_loops
 
@@ -68,24 +69,10 @@ class DnsServer(asyncio.DatagramProtocol):
         self.asked[name, dns.rdatatype.to_text(question.rdtype)] += 1
         if "silent" in name:
             return
-        response = dns.message.make_response(query)
-        response.flags |= dns.flags.AA | dns.flags.RA
+        response = answer_to(query, self.zone)
         if "broken" in name:
             response.set_rcode(dns.rcode.SERVFAIL)
-        else:
-            self._answer(response, question.name, question.rdtype)
         self.transport.sendto(response.to_wire(), source)
-
-    def _answer(self, response: dns.message.Message, name: dns.name.Name, kind: dns.rdatatype.RdataType) -> None:
-        if self.zone.get_node(name) is None:
-            response.set_rcode(dns.rcode.NXDOMAIN)
-            return
-        for wanted in (kind, dns.rdatatype.CNAME):
-            found = self.zone.get_rrset(name, wanted)
-            if found is not None:
-                response.answer.append(found)
-            if found is not None and wanted == dns.rdatatype.CNAME != kind:
-                self._answer(response, found[0].target, kind)
 
 
 class Lab:
@@ -96,7 +83,7 @@ class Lab:
 
     def resolver(self, **options: object) -> DnsResolver:
         options.setdefault("hosts", self.nowhere)
-        return DnsResolver(SystemDns(["127.0.0.1"], self.port), Random(1), **options)  # type: ignore[arg-type]
+        return DnsResolver(SystemDns([Address("127.0.0.1", self.port)]), Random(1), **options)  # type: ignore[arg-type]
 
 
 @asynccontextmanager
@@ -173,6 +160,30 @@ async def test_a_server_in_trouble_is_nowhere_and_not_an_error(lab: Lab) -> None
 
 async def test_a_silent_server_costs_the_patience_and_no_more(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     assert await lab.resolver(patience=0.05).resolve("silent.test") == []
+
+
+async def test_a_name_server_that_is_silent_leaves_the_next_one_its_time(lab: Lab) -> None:
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as silent:
+        silent.bind(("127.0.0.1", 0))
+        servers = SystemDns([Address(*silent.getsockname()), Address("127.0.0.1", lab.port)])
+        assert await servers.query("plain.test", "A") == Answers(("192.0.2.1",), 300.0)
+        assert silent.recv(512)
+
+
+@pytest.mark.parametrize("text", [None, "", "search test\n"])
+async def test_a_machine_without_name_servers_knows_no_names(tmp_path: Path, text: str | None) -> None:
+    system = tmp_path / "resolv.conf"
+    if text is not None:
+        system.write_text(text)
+    resolver = DnsResolver(SystemDns(system=system), Random(1), hosts=tmp_path / "none")
+    assert await resolver.resolve("plain.test") == []
+    assert shown(await resolver.resolve("192.0.2.9")) == ["UDP 192.0.2.9 5060"]
+
+
+async def test_the_systems_name_servers_are_asked_where_no_others_are_given(tmp_path: Path) -> None:
+    system = tmp_path / "resolv.conf"
+    system.write_text("nameserver 127.0.0.1\nnameserver 127.0.0.2\n")
+    assert list(SystemDns(system=system)._resolver.nameservers) == ["127.0.0.1", "127.0.0.2"]
 
 
 async def test_a_network_that_swallows_srv_still_finds_the_address(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -32,6 +33,16 @@ async def test_a_finished_call_reads_back_as_it_was(database_url: str) -> None:
         (row,) = await store.outbox.claim(call.client, NOON + timedelta(hours=1), NOON + timedelta(hours=2), 10)
     assert json.loads(row.payload)["call"] == "c-1"
     assert (row.client, row.attempts, row.created_at) == ("acme", 1, call.ended_at)
+
+
+async def test_the_moments_of_decisions_are_kept_where_they_are_known(database_url: str) -> None:
+    timed = record("timed", why=("one", "two"), why_after=(0.25, 12.5))
+    without = record("without", why=("one", "two"), why_after=(0.25,))
+    async with open_store(database_url) as store:
+        for call in (timed, without):
+            await store.calls.finish(call)
+        assert await store.calls.get(timed.id) == timed
+        assert await store.calls.get(without.id) == replace(without, why_after=())
 
 
 async def test_finishing_a_call_twice_stores_and_tells_it_once(database_url: str) -> None:

@@ -253,9 +253,11 @@ async def test_a_connection_that_only_costs_is_closed(
 
 async def test_a_used_connection_within_its_limits_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "SWEEP", 0.001)
-    async with listening(StreamLimits(first_message_time=0.0, message_time=60.0)) as ours, ours.peer() as (_, writer):
+    async with listening() as ours, ours.peer() as (_, writer):
         writer.write(message() + message("2")[:20])
         await ours.sink.messages.get()
+        ours.transport.limits = StreamLimits(first_message_time=0.0, message_time=60.0)   # it has said its first
+        await asyncio.sleep(2 * streams.SWEEP)
         writer.write(message("2")[20:])
         assert (await ours.sink.messages.get())[0] == message("2")
         assert ours.transport.counters.idle_closed == 0

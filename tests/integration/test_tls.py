@@ -298,7 +298,7 @@ async def test_a_new_file_that_is_no_good_keeps_the_old_one_and_says_what_to_do(
         async with ours.peer(authority.client()) as (_, writer):
             assert shown_by(writer) == before
         (record,) = [one for one in caplog.records if "not taken" in one.getMessage()]
-        assert record.levelname == "WARNING"
+        assert record.levelname == "ERROR"
         assert {"broken": "It has to be PEM text", "expired": "Renew it", "key of another": "Name the key",
                 "gone": "Give the right path"}[fault] in record.__dict__["why"]     # fmt: skip
         authority.issue("pbx", *dns("pbx.test"))                     # mended

@@ -16,6 +16,7 @@ from b2bua import upkeep
 from b2bua.app import System, running
 from b2bua.cdr import ClientId, Disposition
 from b2bua.config import Listener, LogSettings, MediaSettings, ServerSettings, Settings, SipSettings, WebSettings
+from b2bua.control import TrunkFault
 from b2bua.directory import Client, Directory, Extension, Number, Trunk
 from b2bua.net.certificates import ServerIdentity
 from b2bua.net.tls import TlsTransport
@@ -237,6 +238,9 @@ async def test_a_trunk_that_is_not_who_it_should_be_is_down_and_the_page_says_wh
             while why not in system.switchboard.trunk_states()[0].detail:  # noqa: ASYNC110 - as the page looks
                 await asyncio.sleep(0.01)
         assert not system.switchboard.trunk_states()[0].up
+        test = await system.switchboard.test_trunk(ACME, "operator")
+        assert (test.works, test.faults) == (False, [TrunkFault.BAD_TLS])
+        assert why in test.tls_trouble
 
 
 async def test_a_renewed_certificate_is_taken_without_a_restart(

@@ -1,4 +1,4 @@
-"""The web without a socket: who may see what, recordings, the dashboard's parts, and what is refused."""
+"""The web without a socket: who may see what, recordings, and what is refused."""
 
 from __future__ import annotations
 
@@ -6,23 +6,40 @@ import asyncio
 import ipaddress
 import json
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
-from b2bua.cdr import CallId, Disposition
-from b2bua.control import RegisteredPhone, TrunkState
+from b2bua.cdr import CallId
+from b2bua.control import TrunkState
+from b2bua.directory import OPERATOR_LOGIN
+from b2bua.recording import waveform
+from b2bua.recording.waveform import Waveform
 from b2bua.sip.throttle import Ban, Banned
-from b2bua.store.calls import CallJournal
-from b2bua.store.engine import StoreUnavailable
 from b2bua.store.recordings import RecordingRows
-from tests.support.records import record
-from tests.support.web_site import ACME, KEYS, LINKS, MP3, Site, form_token, live_call, open_site, sign_in
+from tests.support.web_site import (
+    ACME,
+    BETA,
+    KEYS,
+    LINKS,
+    MP3,
+    OF_OFFICE,
+    PASSWORD,
+    Site,
+    form_token,
+    live_call,
+    open_site,
+    sign_in,
+)
+from web import lockout
 from web.lockout import FREE_FAILURES
 
 JSON = {"Accept": "application/json"}
+LONG = 600                             # seconds of waiting that no test sees the end of
 HOSTILE = "<script>alert(1)</script>\"'&"
 
 
@@ -56,7 +73,7 @@ async def test_metrics_are_for_the_named_networks_and_the_signed_in(site: Site) 
         behind_a_proxy_that_is_not_ours = await scraper.get("/metrics", headers={"X-Forwarded-For": "127.0.0.1"})
         assert behind_a_proxy_that_is_not_ours.status_code == 401
     async with site.browser() as stranger:
-        assert (await stranger.get("/metrics")).headers["location"] == "/sign-in"
+        assert (await stranger.get("/metrics")).headers["location"] == "/sign-in?to=/metrics"
         await sign_in(stranger)
         assert b"smartswitch_live_calls" in (await stranger.get("/metrics")).content
 
@@ -89,14 +106,56 @@ async def test_a_recording_plays_without_signing_in_and_can_be_sought_in(site: S
         part = await player.get(path, headers={"Range": "bytes=100-199"})
         assert (part.status_code, part.content) == (206, MP3[100:200])
         assert part.headers["content-range"] == f"bytes 100-199/{len(MP3)}"
-        head = await player.head(path)
-        assert (head.status_code, head.content) == (200, b"")
-        assert head.headers["content-length"] == str(len(MP3))
-        assert head.headers["etag"] == whole.headers["etag"] == part.headers["etag"]
+        assert part.headers["etag"] == whole.headers["etag"]
+        for asked in ({}, {"Range": "bytes=100-199"}, {"Range": f"bytes={len(MP3)}-"}):       # RFC 9110 §14.2: of GET
+            head = await player.head(path, headers=asked)
+            assert (head.status_code, head.content) == (200, b"")
+            assert _but_date(head.headers) == _but_date(whole.headers)
+
+
+def _but_date(headers: httpx.Headers) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name != "date"}
+
+
+async def test_a_link_that_is_limited_in_time_says_when_it_is_over(site: Site) -> None:
+    await site.recorded("rec-1")
+    now = datetime.now(UTC)
+    async with site.browser(headers=JSON) as player:
+        assert (await player.get(LINKS.path("rec-1", now + timedelta(hours=1)))).content == MP3
+        over = await player.get(LINKS.path("rec-1", now - timedelta(seconds=1)))
+        assert (over.status_code, over.json()["title"]) == (410, "This link has expired")
+        assert over.json()["remedy"]
+        assert (await player.get(LINKS.path("rec-2", now - timedelta(seconds=1)))).status_code == 404
+
+
+async def test_a_recording_can_be_saved_under_a_name_that_says_when_it_was(site: Site) -> None:
+    path = await site.recorded("rec-1")
+    async with site.browser() as player:
+        saved = await player.get(f"{path}?download=1")
+        assert saved.headers["content-disposition"] == 'attachment; filename="call-2026-03-02-12-00-00-c-1.mp3"'
+        assert saved.content == MP3
+
+
+async def test_who_fetched_a_recording_is_written_down(site: Site) -> None:
+    path = await site.recorded("rec-1")
+    async with site.browser() as player:
+        etag = (await player.head(path)).headers["etag"]
+        await player.get(path)
+        await player.get(path, headers={"Range": "bytes=100-199"})
+        await player.get(path, headers={"If-None-Match": etag})
+        await player.get("/r/rec-1.forged.mp3")
+    async with site.browser(address="2001:db8:1:2:3::4") as other:
+        await sign_in(other, OF_OFFICE[ACME], "acme")
+        await other.get(path)
+    there, here = await site.store.recordings.fetches("rec-1")
+    assert (here.address, here.who, here.requests, here.size) == ("203.0.113.5", "", 4, len(MP3) + 100)
+    assert (there.address, there.who, there.requests, there.size) == ("2001:db8:1:2::/64", "acme", 1, len(MP3))
+    assert abs(datetime.now(UTC) - here.at) < timedelta(minutes=1)
 
 
 @pytest.mark.parametrize(("asked", "status", "content"), [
     ("bytes=0-", 206, MP3), ("bytes=-10", 206, MP3[-10:]), (f"bytes=0-{10**12}", 206, MP3),
+    (f"bytes=-{10**12}", 206, MP3), ("bytes=-0", 416, b""),
     (f"bytes={len(MP3)}-", 416, b""), ("bytes=9-3", 200, MP3),
     ("bytes=0-1,5-6", 200, MP3), ("items=0-5", 200, MP3), ("bytes=x-y", 200, MP3), ("bytes=-", 200, MP3),
     ("bytes=" + "9" * 5000 + "-", 200, MP3),
@@ -138,10 +197,10 @@ async def test_a_link_that_we_did_not_make_opens_nothing(site: Site, path: str) 
 async def test_a_withdrawn_recording_says_so_and_can_come_back(site: Site) -> None:
     path = await site.recorded("rec-1")
     async with site.browser(headers=JSON) as player:
-        await site.store.recordings.revoke("rec-1")
+        await site.store.recordings.revoke("rec-1", "operator")
         assert (await player.get(path)).status_code == 410
         assert (await player.get(path, headers={"Range": "bytes=0-1"})).status_code == 410
-        await site.store.recordings.revoke("rec-1", revoked=False)
+        await site.store.recordings.revoke("rec-1", "operator", revoked=False)
         assert (await player.get(path)).status_code == 200
 
 
@@ -160,6 +219,74 @@ async def test_a_recording_that_is_not_there_says_why(site: Site) -> None:
         person = await player.get(LINKS.path("rec-2"), headers={"Accept": "text/html"})
         assert person.headers["content-type"].startswith("text/html")
         assert "This call could not be recorded" in person.text
+
+
+async def test_how_loud_a_recording_is_where_is_told_to_those_whose_it_is(site: Site) -> None:
+    await site.recorded("rec-1")
+    drawn = Waveform(60.0, 0.05, b"\1\2\3", b"\4\5\6")
+    waveform.keep(drawn, site.recordings / "re" / "rec-1.mp3")
+    path = "/recordings/rec-1/waveform"
+    async with site.browser(headers=JSON) as visitor:
+        assert (await visitor.get(path)).status_code == 401
+        await sign_in(visitor, OF_OFFICE[BETA], "beta")
+        foreign, unknown = [await visitor.get(there) for there in (path, "/recordings/rec-2/waveform")]
+        assert foreign.status_code == unknown.status_code == 404
+        assert foreign.json() == unknown.json()
+    for login, password in (("acme", OF_OFFICE[ACME]), (OPERATOR_LOGIN, PASSWORD)):
+        async with site.browser(headers=JSON) as visitor:
+            await sign_in(visitor, password, login)
+            answer = await visitor.get(path)
+            assert answer.json() == {"seconds": 60.0, "slice_seconds": 0.05, "caller": [1, 2, 3], "callee": [4, 5, 6]}
+            assert answer.headers["content-type"] == "application/json"
+            assert answer.headers["cache-control"] == "private, no-cache"
+
+
+async def test_a_recording_without_a_waveform_says_so(site: Site) -> None:
+    await site.recorded("rec-1")
+    await site.store.recordings.begin("rec-2", CallId("c-2"), ACME)
+    async with site.browser(headers=JSON) as visitor:
+        await sign_in(visitor)
+        path = "/recordings/rec-1/waveform"
+        without = await visitor.get(path)
+        assert (without.status_code, without.json()["title"]) == (404, "This recording has no waveform")
+        (site.recordings / "re" / "rec-1.waveform").write_text("nonsense")
+        assert (await visitor.get(path)).json()["title"] == "This recording has no waveform"
+        await site.store.recordings.revoke("rec-1", "operator")
+        assert (await visitor.get(path)).status_code == 410
+        unfinished = await visitor.get("/recordings/rec-2/waveform")
+        assert (unfinished.status_code, unfinished.headers["retry-after"]) == (404, "5")
+
+
+async def test_a_recording_is_withdrawn_and_given_back_from_the_pages(site: Site) -> None:
+    path = await site.recorded("rec-1")
+
+    async def post(visitor: httpx.AsyncClient, what: str, token: str | None = None) -> httpx.Response:
+        token = form_token((await visitor.get("/account")).text) if token is None else token
+        return await visitor.post(f"/recordings/rec-1/{what}", data={"token": token})
+
+    async with site.browser() as stranger:
+        assert (await post(stranger, "revoke", "forged")).headers["location"].startswith("/sign-in")
+    async with site.browser(headers=JSON) as foreign:
+        await sign_in(foreign, OF_OFFICE[BETA], "beta")
+        assert (await post(foreign, "revoke")).status_code == 404
+    async with site.browser() as browser:
+        await sign_in(browser, OF_OFFICE[ACME], "acme")
+        assert (await post(browser, "revoke", "forged")).status_code == 403
+        assert (await browser.get(path)).status_code == 200
+        with capture_logs() as lines:
+            withdrawn = await post(browser, "revoke")
+        assert (withdrawn.status_code, withdrawn.headers["location"]) == (
+            303, "/calls/c-1?notice=recording-withdrawn")
+        (line,) = [line for line in lines if line["event"] == "recording withdrawn"]
+        assert (line["who"], line["recording"]) == ("acme", "rec-1")
+        assert (await browser.get(path)).status_code == 410
+        assert (await browser.get(LINKS.path("rec-1", datetime.now(UTC) + timedelta(hours=1)))).status_code == 410
+        stored = await site.store.recordings.get("rec-1")
+        assert stored is not None
+        assert stored.decided_by == "acme"
+        restored = await post(browser, "restore")
+        assert restored.headers["location"] == "/calls/c-1?notice=recording-given-back"
+        assert (await browser.get(path)).status_code == 200
 
 
 async def test_no_path_leads_out_of_the_recordings(site: Site, tmp_path: Path) -> None:
@@ -203,20 +330,36 @@ async def test_over_https_no_cookie_goes_over_http(tmp_path: Path) -> None:
         assert (await browser.get("/")).status_code == 200
 
 
-async def test_a_wrong_password_is_told_and_guessing_gets_slower(site: Site) -> None:
+async def test_a_wrong_password_is_told_and_guessing_gets_slower(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lockout, "FIRST_WAIT", LONG)
     async with site.browser() as browser:
         for _ in range(FREE_FAILURES + 1):
             wrong = await sign_in(browser, "wrong")
             assert wrong.status_code == 403
-            assert "That is not the password" in wrong.text
+            assert "The login or the password is wrong" in wrong.text
         locked = await sign_in(browser)
         assert locked.status_code == 429
-        assert 0 < int(locked.headers["retry-after"]) <= 2
+        assert 0 < int(locked.headers["retry-after"]) <= LONG
     async with site.browser(address="203.0.113.6") as somebody_else:
         assert (await sign_in(somebody_else)).status_code == 303
 
 
-async def test_guesses_at_once_count_as_well(site: Site) -> None:
+async def test_one_s_own_password_buys_no_guesses_at_another_s(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lockout, "FIRST_WAIT", LONG)
+    async with site.browser() as browser:
+        for _ in range(FREE_FAILURES):
+            assert (await sign_in(browser, "wrong", "beta")).status_code == 403
+    async with site.browser() as browser:
+        assert (await sign_in(browser, OF_OFFICE[ACME], "acme")).status_code == 303
+    async with site.browser() as browser:
+        assert (await sign_in(browser, "wrong", "beta")).status_code == 403
+        assert (await sign_in(browser, "wrong", "beta")).status_code == 429
+
+
+async def test_guesses_at_once_count_as_well(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lockout, "FIRST_WAIT", LONG)
     async with site.browser() as browser:
         token = form_token((await browser.get("/sign-in")).text)
         guesses = (browser.post("/sign-in", data={"token": token, "password": f"guess {n}"}) for n in range(20))
@@ -227,7 +370,7 @@ async def test_guesses_at_once_count_as_well(site: Site) -> None:
 
 @pytest.mark.parametrize(("body", "status"), [
     (b"", 403), (b"password=correct+horse+battery", 403), (b"token=x&password=y", 403), (b"\xff\xfe", 400),
-    (b"&".join(b"%d=1" % n for n in range(50)), 400), (b"password=" + b"x" * 20_000, 413)])
+    (b"=&" * 1_500, 400), (b"password=" + b"x" * 20_000, 413)])
 async def test_forms_that_are_not_ours_do_nothing(site: Site, body: bytes, status: int) -> None:
     async with site.browser() as browser:
         await browser.get("/sign-in")
@@ -243,66 +386,7 @@ async def test_programs_get_problem_json_where_people_are_sent_to_sign_in(site: 
             assert (answer.status_code, answer.json()["remedy"]) == (401, "Sign in at /sign-in first.")
 
 
-# -- the dashboard
-
-
-async def test_the_dashboard_shows_what_goes_on_and_what_went_on(site: Site) -> None:
-    site.control.calls.append(live_call())
-    site.control.trunks.append(TrunkState(ACME, "operator", False, "no answer to OPTIONS"))
-    site.control.phones.append(RegisteredPhone(ACME, "101", "sip:101@192.0.2.7", "Yealink T54W", 250))
-    await site.recorded("rec-1")
-    await site.store.calls.finish(record())
-    async with site.browser() as browser:
-        await sign_in(browser)
-        page = (await browser.get("/")).text
-    for part in ("Иван Петров", "+79161234567", "Talking", "with 101", "no answer to OPTIONS", "Yealink T54W", "1:00",
-                 f'src="{LINKS.path("rec-1")}"', "responsible user 77 has extension 101",
-                 "ended by the caller: hung up"):
-        assert part in page
-
-
-async def test_an_empty_dashboard_says_what_to_do(site: Site) -> None:
-    async with site.browser() as browser:
-        await sign_in(browser)
-        page = (await browser.get("/")).text
-    for part in ("Nobody is on the phone", "There is no trunk", "No phone is registered", "No call has ended yet"):
-        assert part in page
-
-
-async def test_whatever_a_caller_is_named_it_is_text(site: Site) -> None:
-    site.control.calls.append(live_call(contact=HOSTILE, caller=HOSTILE, dialled=HOSTILE))
-    site.control.phones.append(RegisteredPhone(ACME, "101", HOSTILE, HOSTILE, 250))
-    await site.store.calls.finish(record(contact=HOSTILE, caller=HOSTILE, why=(HOSTILE,), recording=None))
-    async with site.browser() as browser:
-        await sign_in(browser)
-        page = (await browser.get("/")).text
-    assert "<script>alert" not in page
-    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;&#34;&#39;&amp;") >= 7
-
-
-@pytest.mark.parametrize("disposition", list(Disposition))
-async def test_every_result_has_a_word(site: Site, disposition: Disposition) -> None:
-    await site.store.calls.finish(record(disposition=disposition, recording=None))
-    async with site.browser() as browser:
-        await sign_in(browser)
-        assert 'class="badge ' in (await browser.get("/")).text.partition("Last calls")[2]
-
-
-async def test_a_database_that_is_away_costs_the_history_only(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def away(*_: object) -> None:
-        raise StoreUnavailable("gone")
-
-    site.control.calls.append(live_call())
-    monkeypatch.setattr(CallJournal, "last_calls", away)
-    monkeypatch.setattr(RecordingRows, "get", away)
-    async with site.browser() as browser:
-        await sign_in(browser)
-        page = await browser.get("/")
-        assert page.status_code == 200
-        assert "The database does not answer just now" in page.text
-        assert "Иван Петров" in page.text
-        recording = await browser.get(LINKS.path("rec-1"), headers=JSON)
-        assert (recording.status_code, recording.headers["retry-after"]) == (503, "5")
+# -- what the command line asks
 
 
 async def test_the_command_line_gets_the_live_state_by_its_token(site: Site) -> None:
@@ -346,7 +430,7 @@ async def test_the_command_line_asks_what_would_happen_by_its_token(site: Site) 
         told = (await program.post("/api/explain", json=asked, headers=allowed)).json()
         assert told == {
             "direction": "inbound", "notes": ["the CRM gave no contact for +79161234567"],
-            "status": None, "refusal": "",
+            "status": None, "refusal": "", "crm": "",
             "steps": [{"why": "+74951112233 goes to 102", "does": "rings 102 for 20 s",
                        "onward": ["102 is busy: on to 103"]}],
         }
@@ -394,3 +478,79 @@ async def test_metrics_from_a_proxied_network_count_the_address_behind_the_proxy
     async with open_site(tmp_path, trusted_proxies=proxy) as site, site.browser(address="127.0.0.1") as browser:
         outside: httpx.Response = await browser.get("/metrics", headers={"X-Forwarded-For": "203.0.113.9"})
         assert outside.status_code == 303
+
+
+# -- each client's administrator
+
+
+async def test_an_administrator_is_one_client_s_and_no_operator(site: Site) -> None:
+    async with site.browser() as browser:
+        assert (await sign_in(browser, OF_OFFICE[BETA], ACME)).status_code == 403
+        assert (await sign_in(browser, OF_OFFICE[ACME], ACME)).status_code == 303
+        page = await browser.get("/account")
+        assert "Acme" in page.text
+        assert (await browser.get("/metrics")).status_code == 403
+        assert (await browser.get(f"/amocrm/connect/{BETA}")).status_code == 404
+
+
+async def test_another_password_ends_the_sessions_of_the_old_one(site: Site) -> None:
+    async with site.browser() as browser, site.browser() as operator:
+        await sign_in(browser, OF_OFFICE[ACME], ACME)
+        await sign_in(operator)
+        now, generation = await site.store.directory.load()
+        acme, *others = now.clients
+        await site.store.directory.replace(
+            now, replace(now, clients=(replace(acme, password_hash=now.clients[1].password_hash), *others)), generation)
+        await site.users.load()
+        assert (await browser.get("/account")).status_code == 303
+        assert (await operator.get("/account")).status_code == 200
+
+
+async def test_sessions_of_one_s_own_login_can_be_ended_and_no_others(site: Site) -> None:
+    async with site.browser() as mine, site.browser(headers={"User-Agent": "<b>phone</b>"}) as lost, \
+            site.browser() as operator:
+        for browser in (mine, lost):
+            await sign_in(browser, OF_OFFICE[ACME], ACME)
+        await sign_in(operator)
+        page = await mine.get("/account")
+        assert page.text.count('name="session"') == 2
+        assert "&lt;b&gt;phone&lt;/b&gt;" in page.text
+        of_operator = (await operator.get("/account")).text.split('name="session" value="')[1].split('"')[0]
+        form = {"token": form_token(page.text)}
+        assert (await mine.post("/account/end", data={"session": of_operator})).status_code == 403
+        await mine.post("/account/end", data=form | {"session": of_operator})
+        assert (await operator.get("/account")).status_code == 200
+        assert (await mine.post("/account/end", data=form)).headers["location"] == "/account?notice=sessions-ended"
+        assert (await lost.get("/account")).status_code == 303
+        assert "All other sessions were ended" in (await mine.get("/account?notice=sessions-ended")).text
+
+
+async def test_a_session_that_another_process_has_ended_ends_here_too(site: Site) -> None:
+    async with site.browser() as browser, asyncio.TaskGroup() as tasks:
+        await sign_in(browser)
+        here, = await site.store.web_sessions.open_of(None, datetime.now(UTC))
+        await site.store.web_sessions.end(None, [here.id])
+        following = tasks.create_task(site.served.beside[0]())
+        while (await browser.get("/account")).status_code == 200:
+            pass                       # it reads the list from the database, so that the other one gets its turn
+        following.cancel()
+
+
+@pytest.mark.parametrize(("to", "where"), [("/account?x=1", "/account?x=1"), ("//evil.example", "/"), ("/\\evil", "/"),
+                                           ("https://evil.example", "/"), ("/\r\nSet-Cookie: a=b", "/"), ("", "/")])
+async def test_after_signing_in_one_is_where_one_wanted_to_be_and_nowhere_else(site: Site, to: str, where: str) -> None:
+    async with site.browser() as browser:
+        form = await browser.get("/sign-in")
+        answer = await browser.post("/sign-in", data={"token": form_token(form.text), "login": "operator",
+                                                      "password": PASSWORD, "to": to})
+        assert answer.headers["location"] == where
+
+
+async def test_pages_speak_the_browser_s_language_or_the_chosen_one(site: Site) -> None:
+    async with site.browser(headers={"Accept-Language": "de, ru-RU;q=0.8, en;q=0.5"}) as browser:
+        assert "Войти" in (await browser.get("/sign-in")).text
+        chosen = await browser.post("/language", data={"language": "en", "to": "/sign-in"})
+        assert chosen.headers["location"] == "/sign-in"
+        assert "Sign in" in (await browser.get("/sign-in")).text
+        await browser.post("/language", data={"language": "xx"})
+        assert "Sign in" in (await browser.get("/sign-in")).text

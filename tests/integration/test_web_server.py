@@ -10,13 +10,25 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from b2bua.config import WebSettings
 from tests.support.records import record
-from tests.support.web_site import LINKS, MP3, PASSWORD, Site, form_token, live_call, open_site
+from tests.support.web_site import (
+    ACME,
+    LINKS,
+    MP3,
+    OF_OFFICE,
+    PASSWORD,
+    Site,
+    form_token,
+    live_call,
+    open_site,
+    sign_in,
+)
 from web import dashboard, server
 from web.server import bind_web, serve_web
 
@@ -51,15 +63,15 @@ def served(tmp_path: Path) -> AbstractAsyncContextManager[Served]:
 async def _serve(directory: Path) -> AsyncIterator[Served]:
     async with open_site(directory) as site, asyncio.TaskGroup() as tasks:
         sock = bind_web(PORT_0)
-        task = tasks.create_task(serve_web(site.app, sock))
+        task = tasks.create_task(serve_web(site.served, sock))
         yield Served(site, sock.getsockname()[1], task)
         task.cancel()
 
 
-async def _next_event(lines: AsyncIterator[str]) -> dict[str, str]:
+async def _next_event(lines: AsyncIterator[str]) -> dict[str, Any]:
     async for line in lines:
         if line.startswith("data: "):
-            event: dict[str, str] = json.loads(line.removeprefix("data: "))
+            event: dict[str, Any] = json.loads(line.removeprefix("data: "))
             return event
     raise AssertionError("the stream ended")
 
@@ -77,23 +89,28 @@ async def test_it_serves_pages_and_files(served: Served) -> None:
 async def test_a_page_is_told_what_changed_and_nothing_else(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dashboard, "EVERY", 0.02)
     monkeypatch.setattr("web.board.EVERY", 0.01)
+    monkeypatch.setattr("web.board.LAST_CALLS_EVERY", 0.0)
     async with served.browser() as browser:
         await served.signed_in(browser)
+        token = form_token((await browser.get("/")).text)
         async with browser.stream("GET", "/live") as stream:
             assert stream.headers["content-type"].startswith("text/event-stream")
             lines = aiter(stream.aiter_lines())
             first = await _next_event(lines)
-            assert set(first) == {"title", "live", "history", "now"}
+            assert set(first) == {"title", "parts", "lists", "now"}
+            assert set(first["lists"]) == {"calls", "extensions", "trunks", "last"}
             served.site.control.calls.append(live_call())
             rang = await _next_event(lines)
-            assert set(rang) == {"title", "live", "now"}
-            assert "Иван Петров" in rang["live"]
+            assert set(rang) == {"title", "parts", "lists", "now"}
+            assert rang["lists"]["calls"]["order"] == ["live-1"]
+            assert "Иван Петров" in rang["lists"]["calls"]["rows"]["live-1"]
+            assert f'name="token" value="{token}"' in rang["lists"]["calls"]["rows"]["live-1"]
             served.site.control.calls.clear()
             await served.site.store.calls.finish(record(recording=None))
             over = await _next_event(lines)
-            while "history" not in over:
+            while "last" not in over.get("lists", {}):
                 over = await _next_event(lines)
-            assert 'data-key="c-1-"' in over["history"]
+            assert over["lists"]["last"]["order"] == ["c-1"]
 
 
 async def test_a_quiet_stream_says_that_it_is_there(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,6 +150,18 @@ async def test_only_so_many_pages_are_kept_current(served: Served, monkeypatch: 
         async with asyncio.timeout(5):
             while (await browser.head("/live")).status_code != 200:        # the other one's leaving is noticed
                 pass
+
+
+async def test_one_login_takes_only_its_share_of_these(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dashboard, "MOST_OF_ACCOUNT", 1)
+    monkeypatch.setattr(dashboard, "EVERY", 0.02)
+    async with served.browser() as operator, served.browser() as office:
+        await served.signed_in(operator)
+        await sign_in(office, OF_OFFICE[ACME], ACME)
+        async with operator.stream("GET", "/live") as stream:
+            await _next_event(aiter(stream.aiter_lines()))
+            assert (await operator.get("/live")).status_code == 503
+            assert (await office.head("/live")).status_code == 200
 
 
 async def test_going_down_lets_go_of_listeners_at_once(served: Served) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 
 from b2bua.net.udp import UdpTransport
@@ -22,6 +24,7 @@ from tests.support.daemon import Addresses, Daemon, running_daemon
 from tests.support.phone import Phone, PhoneCall
 from tests.support.tone import PCMA, PCMU, is_tone
 from tests.support.voice import Voice, both_hear, voice
+from tests.support.web_site import form_token
 
 pytestmark = pytest.mark.skipif(not baresip.available, reason="baresip is not installed (Debian: baresip-core)")
 
@@ -176,6 +179,37 @@ async def test_it_transfers_to_another_phone_of_its_kind(
         ends.outside.tone.switch(codec_of_the_target)        # the outside is re-INVITEd to what the target speaks
         await both_hear(colleague, ends.outside, call)
         assert f"RTP/AVP {codec_of_the_target}" in call.sdp.decode()
+        call.hang_up()
+        await colleague.event("CALL_CLOSED")
+    record = daemon.record(caller=caller)
+    assert (record["disposition"], record["extension"], record["ended_by"]) == ("answered", "102", "caller")
+
+
+async def test_its_call_is_transferred_on_the_live_page(daemon: Daemon, tmp_path: Path) -> None:
+    addresses, caller = daemon.addresses, "+79161234699"
+    page = httpx.AsyncClient(base_url=f"http://{addresses.daemon}:8080", trust_env=False)
+    async with page, line(daemon, tmp_path / "101") as ends, running_baresip(
+        tmp_path / "102", addresses.phone("102"), daemon.sip, user="102", login="office-102", password=PASSWORD,
+        frequency=COLLEAGUE, codecs="PCMA",
+    ) as colleague, asyncio.timeout(30):
+        await colleague.event("REGISTER_OK")
+        form = form_token((await page.get("/sign-in")).text)
+        password = (daemon.home / "var" / "keys" / "operator-password").read_text().strip()
+        await page.post("/sign-in", data={"token": form, "login": "operator", "password": password})
+        call = await ends.called(caller)
+        await ends.both_hear(call)
+        async with page.stream("GET", "/live") as events:      # the relay is asked how the audio is, and tells
+            async for said in events.aiter_lines():
+                if re.search("(Good|Fair|Poor) audio", said):
+                    break
+        shown = (await page.get("/")).text
+        (act,) = re.findall(r'action="(/calls/[^"]+/transfer)"', shown)
+        refused = await page.post(act, data={"token": form_token(shown), "target": "103"})
+        assert refused.status_code == 422                      # not registered
+        assert (await page.post(act, data={"token": form_token(shown), "target": "102"})).status_code == 303
+        await colleague.event("CALL_ESTABLISHED")
+        await ends.phone.event("CALL_CLOSED")
+        await both_hear(colleague, ends.outside, call)
         call.hang_up()
         await colleague.event("CALL_CLOSED")
     record = daemon.record(caller=caller)

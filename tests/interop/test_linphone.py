@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 from b2bua.sip.effects import Address
@@ -18,6 +20,7 @@ from tests.support.linphone import Linphone, running_linphone
 from tests.support.phone import Rejects
 from tests.support.tone import PCMA, PCMU, is_tone
 from tests.support.voice import Voice, both_hear, hear_each_other, voice
+from tests.support.web_site import fields, sign_in
 
 pytestmark = pytest.mark.skipif(not linphone.available, reason="linphonec is not installed (Debian: linphone-cli)")
 
@@ -257,3 +260,20 @@ async def hold_and_resume(phone: Linphone) -> None:
     await phone.says("is now paused")
     phone.tell("resume")
     await phone.says("Media streams established")
+
+
+async def test_it_sets_itself_up_by_the_link_of_a_new_extension(daemon: Daemon, tmp_path: Path) -> None:
+    """What a QR code holds is an address: of a file that makes an account of it."""
+    password = (daemon.home / "var" / "keys" / "operator-password").read_text("utf-8").strip()
+    async with httpx.AsyncClient(base_url=f"http://{daemon.addresses.daemon}:8080", trust_env=False,
+                                 headers={"Accept": "text/html"}) as browser:
+        await sign_in(browser, password)
+        new = "/clients/office/extensions/new"
+        form = fields((await browser.get(new)).text)
+        saved = await browser.post(new, data={**form, "number": "150", "name": "Дора \"D\""})
+        page = (await browser.get(saved.headers["location"])).text
+    link = re.search(r"<code>(http://\S+/provision/\S+)</code>", page)
+    assert link is not None
+    async with running_linphone(tmp_path / "150", daemon.addresses.phone("150"), daemon.sip, frequency=PHONE,
+                                transport="tcp", provisioned=link[1]):
+        assert link[1] not in daemon.log()

@@ -11,6 +11,7 @@ import gc
 import os
 from collections import Counter
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
@@ -21,12 +22,13 @@ from structlog.testing import capture_logs
 
 from b2bua.calls.call import CallInProgress
 from b2bua.cdr import CallRecord, Disposition, EndReason
+from b2bua.control import AlreadyCalling, Draining
 from b2bua.sip.effects import Address
 from b2bua.sip.invite_session import InviteSession
 from b2bua.ua.leg import Leg
 from tests.support.anchored import AnchoredPlane
 from tests.support.network import Conditions
-from tests.support.office import DID, OPERATOR, PASSWORD, SERVER, USERS, Office, directory, open_office
+from tests.support.office import ACME, DID, OPERATOR, PASSWORD, SERVER, USERS, Office, directory, open_office
 from tests.support.phone import Rejects
 from tests.support.rogue import Rogue, Twist, sdp_of
 from tests.support.virtual_loop import VirtualLoop
@@ -44,6 +46,7 @@ class Kind(Enum):
     OUTBOUND = ("101", MARIA, "operator")
     INTERNAL = ("101", "102", "102")
     GROUP = ("101", "600", "102")         # 103 rings too, and says nothing
+    CLICKED = ("101", "8 926 555-44-33", "operator")        # 101 is rung first
 
 
 class Sdp(Enum):
@@ -76,9 +79,15 @@ class World:
     rude: bool = False                    # somebody did not answer what it was asked
     strangers: bool = False               # somebody may be none of ours any more, who gets no answer outside of dialogs
     unheard: set[str] = field(default_factory=set)          # branches of what had no answer in time
+    clicks: int = 0
 
     def call(self, *headers: str, sdp: Sdp = Sdp.FINE, twist: Twist | None = None) -> None:
         caller, (_, number, _) = self.people[0], self.kind.value
+        if self.kind is Kind.CLICKED:
+            self.clicks += 1
+            with suppress(AlreadyCalling, Draining, LookupError):
+                self.office.pbx.click2call(ACME, caller.user, number, str(self.clicks))
+            return
         caller.call(number, ANNA if self.kind is Kind.INBOUND else caller.user, sdp.of(caller), *headers, twist=twist)
 
 
@@ -162,6 +171,22 @@ class Pracks:
 class Cancels:
     async def happen(self, world: World) -> None:
         world.people[0].cancel()
+
+
+@dataclass(frozen=True)
+class HangsUpInThePage:
+    async def happen(self, world: World) -> None:
+        for call in world.office.pbx.live_calls():
+            world.office.pbx.hang_up(ACME, call.id)
+
+
+@dataclass(frozen=True)
+class TransfersInThePage:
+    target: str
+
+    async def happen(self, world: World) -> None:
+        for call in world.office.pbx.glance(ACME, 10).calls:
+            world.office.pbx.transfer(ACME, call.id, self.target, "operator")
 
 
 @dataclass(frozen=True)
@@ -275,7 +300,7 @@ twists = st.one_of(st.none(), st.none(), st.none(), st.builds(Twist, st.sampled_
 extras = st.one_of(st.just(()), st.just(()), st.sampled_from(EXTRAS))
 sdps = st.sampled_from((Sdp.FINE, Sdp.NONE, Sdp.FINE, Sdp.FINE, *Sdp))
 somebody = st.sampled_from((0, 1, 0, 1, 2))
-responds = st.builds(Responds, st.sampled_from((1, 1, 2)), st.sampled_from(STATUSES), sdps,
+responds = st.builds(Responds, st.sampled_from((1, 1, 2, 0)), st.sampled_from(STATUSES), sdps,
                      st.sampled_from((0, 0, 1, 2)), st.booleans(), twists)
 asks = st.builds(Asks, somebody, st.sampled_from(METHODS), sdps, extras, st.sampled_from((1, 1, 1, 0, -1, 70_000)),
                  st.sampled_from(("", "", "", "", "", "wrong")), twists)
@@ -285,6 +310,8 @@ events = st.builds(Later, st.sampled_from((0.01, 0.0, 0.003, 0.01, 0.02, 0.6, 0.
     st.builds(Acknowledges, somebody, sdps, st.sampled_from((0, 0, 1, -1))),
     st.builds(Pracks, st.booleans()),
     st.builds(Cancels),
+    st.builds(HangsUpInThePage),
+    st.builds(TransfersInThePage, st.sampled_from(("103", "103", "600", "+79265554433", "101", "abc"))),
     st.builds(Repeats, somebody, st.integers(0, 12)),
     st.builds(Manners, somebody, st.booleans()),
     st.builds(IsCutOff, somebody, st.sampled_from((0.1, 5.0, 40.0))),
@@ -298,11 +325,15 @@ closings = st.one_of(
 )
 RINGS = (Later(0.1, Responds(1, 180, Sdp.NONE, 0, reliable=False, twist=None)),)
 ANSWERS = (*RINGS, Later(0.1, Responds(1, 200, Sdp.FINE, 0, reliable=False, twist=None)))
+PICKS_UP = (Later(0.1, Responds(0, 200, Sdp.FINE, 0, reliable=False, twist=None)),)     # who has clicked
 EARLY = (Later(0.1, Responds(1, 183, Sdp.FINE, 0, reliable=True, twist=None)),)
 HELD = (*ANSWERS, Later(0.1, Asks(0, "INVITE", Sdp.HOLD, (), 1, "", None)))
 REFERRED = (*ANSWERS, Later(0.1, Asks(1, "REFER", Sdp.NONE, ("Refer-To: <sip:103@10.0.0.1>",), 1, "", None)))
 MOVED = (*REFERRED, Later(0.1, Responds(2, 200, Sdp.FINE, 0, reliable=False, twist=None)))
-openings = st.sampled_from(((), RINGS, EARLY, ANSWERS, ANSWERS, ANSWERS, ANSWERS, HELD, HELD, REFERRED, MOVED, MOVED))
+SENT_ON = (*ANSWERS, Later(0.1, TransfersInThePage("103")))
+SENT = (*SENT_ON, Later(0.1, Responds(2, 200, Sdp.FINE, 0, reliable=False, twist=None)))
+openings = st.sampled_from(((), RINGS, EARLY, ANSWERS, ANSWERS, ANSWERS, ANSWERS, HELD, HELD, REFERRED, MOVED, MOVED,
+                            SENT_ON, SENT))
 fine_call = st.just(Calls(Sdp.FINE, (), None))
 calls = st.one_of(fine_call, fine_call, fine_call, st.builds(Calls, sdps, extras, st.none()))
 GOOD, CUT = Conditions(), Conditions(latency=0.003)      # CUT: IsCutOff is what it says
@@ -331,7 +362,8 @@ def test_whatever_happens_on_either_leg(
     gc.disable()
     gc.freeze()                                         # what there was before is none of what is left behind
     try:
-        on_the_virtual_loop(one_office(kind, seed, conditions, [first, *opening, *happenings, *closing]))
+        before = PICKS_UP if kind is Kind.CLICKED and opening else ()
+        on_the_virtual_loop(one_office(kind, seed, conditions, [first, *before, *opening, *happenings, *closing]))
     finally:
         gc.unfreeze()
         gc.enable()

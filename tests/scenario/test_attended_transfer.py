@@ -8,22 +8,12 @@ import pytest
 
 from b2bua.cdr import CallRecord, Direction, Disposition, EndReason
 from tests.support.anchored import AnchoredPlane
-from tests.support.office import DID, OPERATOR, Office, faultless_office
+from tests.support.office import DID, OPERATOR, Office
 from tests.support.phone import Answers, Phone, PhoneCall, Rejects, Rings
 
 IVAN, PAVEL = "+79161234567", "+79167654321"
 MARIA = "+79265554433"
 DONE = ("200 OK", "terminated;reason=noresource")
-
-
-@pytest.fixture
-def plane() -> AnchoredPlane:
-    return AnchoredPlane()
-
-
-@pytest.fixture
-def office(plane: AnchoredPlane):
-    return faultless_office(plane)
 
 
 async def from_outside(office: Office, boris: Phone, number: str) -> tuple[PhoneCall, PhoneCall]:

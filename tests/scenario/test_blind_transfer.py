@@ -7,35 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from b2bua.cdr import CallRecord, Direction, Disposition, EndedBy, EndReason
+from b2bua.cdr import Direction, Disposition, EndedBy, EndReason
 from tests.support.anchored import AnchoredPlane
 from tests.support.network import Conditions
-from tests.support.office import DID, OPERATOR, Office, faultless_office, open_office
+from tests.support.office import DID, IVAN, MARIA, OPERATOR, Office, call_in, has, open_office
 from tests.support.phone import Answers, Dead, PhoneCall, Rejects, Rings
 
-IVAN = "+79161234567"
-MARIA = "+79265554433"
 TRYING, RINGING = "100 Trying", "180 Ringing"
 DONE = ("200 OK", "terminated;reason=noresource")
-
-
-@pytest.fixture
-def plane() -> AnchoredPlane:
-    return AnchoredPlane()
-
-
-@pytest.fixture
-def office(plane: AnchoredPlane):
-    return faultless_office(plane)
-
-
-async def call_in(office: Office) -> tuple[PhoneCall, PhoneCall]:
-    """Ivan calls, Boris (102) answers: how the two see it."""
-    boris = await office.phone("102", Answers(after=1.0))
-    outside = office.trunk.call(DID, as_=IVAN)
-    await outside.answered.wait()
-    await asyncio.sleep(5)
-    return outside, boris.calls[-1]
 
 
 async def call_out(office: Office) -> tuple[PhoneCall, PhoneCall]:
@@ -49,10 +28,6 @@ async def call_out(office: Office) -> tuple[PhoneCall, PhoneCall]:
 
 def states(call: PhoneCall) -> list[str]:
     return [said for said, _ in call.notified]
-
-
-def has(record: CallRecord, *sentences: str) -> bool:
-    return all(any(sentence in reason for reason in record.why) for sentence in sentences)
 
 
 # -- who is transferred, and whereto
@@ -88,6 +63,42 @@ async def test_an_outside_caller_is_handed_to_a_colleague(office: Office, plane:
     assert has(record, f"102 transfers {IVAN} to 103", f"102 has handed {IVAN} over to 103")
     assert [(note.phone, note.user, note.talk_seconds) for note in office.books.writes] == [(IVAN, 79, 20)]
     assert 79 in office.crm.pop_ups[-1].users
+    await office.all_quiet()
+
+
+async def test_whom_an_answered_call_is_sent_to_rings_too_late_to_be_its_ringing(
+    office: Office, plane: AnchoredPlane
+) -> None:
+    """The phone picks up by itself, without a 180; the record's times would be out of order."""
+    boris, vera = await office.phone("102", Answers(after=0.0, rings=False)), await office.phone("103", Rings())
+    outside = office.trunk.call(DID, as_=IVAN)
+    await outside.answered.wait()
+    boris.calls[-1].refer("<sip:103@10.0.0.1>")
+    await asyncio.sleep(5)
+    assert vera.calls
+    outside.hang_up()
+    record = await office.record()
+    assert record.answered_at is not None
+    assert (record.rang_at, record.rang) == (None, ("103",))
+    await office.all_quiet()
+
+
+async def test_what_is_asked_of_the_transferor_in_its_last_moment_is_answered(
+    office: Office, plane: AnchoredPlane
+) -> None:
+    """RFC 3261 §17.1.2: between offer and answer with the newcomer it was passed on to somebody who then was none of
+    the two any more, and whose answer went nowhere."""
+    await office.phone("103", Answers(after=1.0))
+    outside, boris = await call_in(office)
+    boris.refer("<sip:103@10.0.0.1>")
+    await asyncio.sleep(1.005)                       # the 200 of 103 is on its way
+    outside.ask("MESSAGE", b"wait", "text/plain")
+    await asyncio.sleep(1)
+    assert plane.hosts() == (OPERATOR.host, "10.0.2.103")
+    assert [one.method for one in boris.requests if one.method == "MESSAGE"] == ["MESSAGE"]
+    assert outside.responses == [480]
+    outside.hang_up()
+    await office.record()
     await office.all_quiet()
 
 

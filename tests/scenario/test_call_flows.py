@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from b2bua.calls.left_behind import Undertaker
 from b2bua.cdr import CallRecord, Disposition, EndedBy, EndReason
+from b2bua.control import Transfer
 from b2bua.directory import Strategy, Trunk
 from b2bua.media.relay import wire
 from b2bua.sip.core import CoreConfig
@@ -287,6 +288,71 @@ async def test_who_calls(office: Office) -> None:
     await call.answered.wait()
     assert office.trunk.calls[0].caller == "anonymous"
     await ends(office, call)
+
+
+@flow("A number is clicked", shows=("From",))
+async def test_a_clicked_number(office: Office) -> None:
+    """The phone of who clicks rings, and shows whom it is about to call; once it is picked up, that number is called by
+    the same plan, limits and caller id as if it had been dialled. Until the other side sends early media or answers,
+    the employee hears our ring tone. The phone was offered G.711 and the other side what the phone has answered, so
+    that offer and answer are complete on both sides with its 200 (RFC 3725 §4; see the next flow for codecs).
+
+    Talk and recording begin with the answer of the other side. If the employee does not pick up, nobody is called, and
+    the CRM hears nothing.
+    """
+    await office.phone("101")
+    clicked = office.pbx.click2call(ACME, "101", MARIA, "1")
+    outside = await office.trunk.was_called()
+    await outside.answered.wait()
+    await asyncio.sleep(60)
+    outside.hang_up()
+    record = await office.record()
+    assert (record.id, record.disposition, record.talk_seconds) == (clicked.id, Disposition.ANSWERED, 60)
+
+
+@flow("A number is clicked, early media, and codecs that differ")
+async def test_a_clicked_number_with_early_media(office: Office) -> None:
+    """The phone prefers PCMA, the trunk takes PCMU alone. The phone has agreed to hear both, but would go on to send
+    PCMA: only then it gets a re-INVITE, with what the other side has. Nobody waits for that.
+    """
+    office.trunk.codecs = {0: "PCMU/8000"}
+    office.trunk.does = Rings()
+    anna = await office.phone("101")
+    office.pbx.click2call(ACME, "101", MARIA, "1")
+    outside = await office.trunk.was_called()
+    await asyncio.sleep(2)
+    office.trunk.do(outside.session.progress(183, office.trunk.now(), body=office.trunk.answer_to(outside.sdp)))
+    await asyncio.sleep(5)
+    outside.answer()
+    await asyncio.sleep(60)
+    assert b"PCMA" not in anna.calls[0].sdp
+    assert (await ends(office, anna.calls[0])).disposition is Disposition.ANSWERED
+
+
+@flow("A clicked number is busy")
+async def test_a_clicked_number_is_busy(office: Office) -> None:
+    """The page is told at once; the employee hears the tone, once, and is hung up."""
+    office.trunk.does = Rejects(486, after=1.0)
+    anna = await office.phone("101")
+    office.pbx.click2call(ACME, "101", MARIA, "1")
+    await (await anna.was_called()).over.wait()
+    assert (await office.record()).disposition is Disposition.BUSY
+
+
+@flow("Hung up in the page")
+async def test_hung_up_in_the_page(office: Office) -> None:
+    """CANCEL where it rings, BYE where somebody has picked up; a caller who still waits would get 487, or from outside
+    603.
+    """
+    office.trunk.does = Rings()
+    anna = await office.phone("101")
+    clicked = office.pbx.click2call(ACME, "101", MARIA, "1")
+    await (await office.trunk.was_called()).rang.wait()
+    await asyncio.sleep(3)
+    assert office.pbx.hang_up(ACME, clicked.id)
+    record = await office.record()
+    assert (record.disposition, record.reason) == (Disposition.ABANDONED, EndReason.CANCELLED)
+    assert anna.calls[0].over.is_set()
 
 
 @flow("A trunk that fails", names={SPARE.host: "server 2", THIRD.host: "next trunk", OPERATOR.host: "server 1"})
@@ -691,6 +757,24 @@ async def test_a_blind_transfer_outside(office: Office) -> None:
     assert outside.over.is_set()
 
 
+@flow("Transferred on the live page")
+async def test_transferred_on_the_live_page(office: Office) -> None:
+    """As if the employee's phone had sent a REFER, by the same rules, but that it hears nothing of it: when somebody
+    answers at the target, it gets BYE. When nobody does, the two talk on.
+
+    It is the phone of who talks in the office that transfers; of two colleagues, of who was called. What can be no
+    target (nobody there is registered, a limit forbids the number, it is no number) is said on the page at once.
+    """
+    await office.phone("102")
+    await office.phone("103")
+    call = await answered(office)
+    (live,) = office.pbx.live_calls()
+    assert office.pbx.transfer(ACME, live.id, "103", "operator").transfer is Transfer.ACCEPTED
+    await asyncio.sleep(30)
+    record = await ends(office, call)
+    assert (record.extension, record.ended_by) == ("103", EndedBy.CALLER)
+
+
 @flow("Attended transfer")
 async def test_an_attended_transfer(office: Office) -> None:
     """REFER whose Refer-To has a Replaces (RFC 3891) that names the transferor's other call, as the phone sees it. The
@@ -799,8 +883,8 @@ async def test_a_stranger(office: Office) -> None:
 
 @flow("The daemon dies, and is started again", shows=("CSeq",))
 async def test_after_a_crash(office: Office) -> None:
-    """A call that has been up for a second is written down for the next start, with a sign of life every 3 s. The next
-    start gives its record the reason *restarted*, ended when it was last alive, sends the note, and ends both dialogs.
+    """A call that has lasted a second is written down for the next start, with a sign of life every 3 s. The next start
+    gives its record the reason *restarted*, ended when it was last alive, tells the CRM, and ends a talk's dialogs.
     The BYE has the dialog's tags and route set, a CSeq far above what the dialog has used (RFC 3261 §12.2.2), and
     `Reason: SIP;cause=503;text="Restarted"`.
     """
@@ -821,8 +905,8 @@ async def test_after_a_crash(office: Office) -> None:
 
 @flow("The daemon is stopped")
 async def test_a_drain(office: Office) -> None:
-    """At SIGTERM: new calls get 503, those that are up have `server.drain_seconds`; what is up then is hung up and
-    recorded so.
+    """At SIGTERM: new calls get 503, and those from outside a record; those that are up have `server.drain_seconds`.
+    What is up then is hung up and recorded so.
     """
     await office.phone("102")
     call = await answered(office)

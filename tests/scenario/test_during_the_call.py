@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
 
 import pytest
 
@@ -19,16 +18,6 @@ from tests.support.phone import Answers, Phone, PhoneCall, Rings
 
 IVAN = "+79161234567"
 RELAY_DIGIT = "application/dtmf-relay"
-
-
-@pytest.fixture
-def plane() -> AnchoredPlane:
-    return AnchoredPlane()
-
-
-@pytest.fixture
-def office(plane: AnchoredPlane) -> AbstractAsyncContextManager[Office]:
-    return faultless_office(media=plane)
 
 
 async def talking(office: Office, *, trunk: bool = True, phone: bool = True) -> tuple[PhoneCall, PhoneCall]:

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from b2bua.calls.report import COLLEAGUES, NOBODYS, NOT_TOLD
 from b2bua.cdr import ClientId, Direction
 from b2bua.control import Explanation
+from b2bua.crm.functions import CrmFunctions, CrmRules, DealRule
 from b2bua.directory import Group, Strategy
 from tests.support.office import ACME, DID, Office, open_office
 from tests.support.phone import Rejects, Rings
@@ -109,6 +111,36 @@ async def test_a_withheld_number_is_not_looked_up_and_a_slow_crm_is_said(office:
     explanation = await office.pbx.explain(ACME, IVAN, DID)
     assert asyncio.get_running_loop().time() - began == pytest.approx(1.5)
     assert explanation.notes == (f"the CRM did not say within 1.5 s who {IVAN} is",)
+
+
+async def test_what_the_crm_is_told_is_said_for_both_ways_in_which_it_may_end(office: Office) -> None:
+    await office.phone("102")
+    await office.phone("101")
+    quiet = "the CRM is told, if somebody talks: the call; if nobody does: the call"
+    assert (await office.pbx.explain(ACME, IVAN, DID)).crm == quiet
+    assert (await office.pbx.explain(ACME, "101", "89265554433")).crm == quiet
+    assert (await office.pbx.explain(ACME, "anonymous", DID)).crm == f"the CRM is told nothing: {NOBODYS}"
+    assert (await office.pbx.explain(ACME, "101", "102")).crm == f"the CRM is told nothing: {COLLEAGUES}"
+    functions = CrmFunctions(create_on_incoming=True, task_on_new_contact=True, task_on_missed=True,
+                             rules=CrmRules(deal=DealRule()), not_told=("+79265554433",))
+    await rule(office, functions)
+    assert (await office.pbx.explain(ACME, IVAN, DID)).crm == (
+        "the CRM is told, if somebody talks: a contact, unless there is one, a deal of that contact, the call, a task "
+        "to fill in that contact, that the call-back task is done; if nobody does: an unsorted lead, unless there is "
+        "one, the call, a task to call back who is known")
+    assert (await office.pbx.explain(ACME, "101", "89265554433")).crm == f"the CRM is told nothing: {NOT_TOLD}"
+    office.change(numbers=(replace(office.books.directory.numbers[0], destination="announcement:music"),))
+    await office.pbx.settings_changed()
+    assert (await office.pbx.explain(ACME, IVAN, DID)).crm.endswith("unless there is one, the call")
+    await rule(office, None)
+    assert (await office.pbx.explain(ACME, IVAN, DID)).crm == ""
+
+
+async def rule(office: Office, functions: CrmFunctions | None) -> None:
+    (client,) = office.books.directory.clients
+    account = None if functions is None or client.crm is None else replace(client.crm, functions=functions)
+    office.change(clients=(replace(client, crm=account),))
+    await office.pbx.settings_changed()
 
 
 async def test_there_is_no_such_client(office: Office) -> None:

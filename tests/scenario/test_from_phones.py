@@ -164,7 +164,10 @@ async def test_a_drain_lets_calls_end_and_refuses_new_ones(office: Office) -> No
     await asyncio.sleep(10)
     call.hang_up()
     await draining
-    assert (await office.record()).reason is EndReason.HUNG_UP
+    assert (await office.record(2)).reason is EndReason.HUNG_UP
+    turned_away = office.books.records[0]  # somebody has called the office: that must not get lost
+    assert (turned_away.caller, turned_away.disposition, turned_away.reason) == (
+        "+79167654321", Disposition.REFUSED, EndReason.SHUTDOWN)
 
 
 async def test_what_is_still_up_after_the_drain_is_hung_up_and_recorded_so(office: Office) -> None:

@@ -496,8 +496,14 @@ async def test_a_lossy_network_does_not_leave_a_lamp_wrong() -> None:
 
 async def test_what_is_none_of_ours_gets_its_proper_no(office: Office) -> None:
     watcher = await watching_phone(office, "101")
+    # As talkative as phones are: the answer over UDP is no longer than the request.
+    says = (("Event", "message-summary"), ("User-Agent", "A phone 1.2.3 00a859000000"),
+            ("Allow", "INVITE, ACK, OPTIONS, BYE, CANCEL, REFER, NOTIFY, INFO, PRACK, UPDATE, MESSAGE, PUBLISH"),
+            ("Allow-Events", "talk, hold, conference, refer, check-sync"),
+            ("Accept", "application/sdp, application/dtmf-relay, text/plain"))
+
     async def ask(method: str) -> Response:
-        response, _ = await watcher._ask(method, (("Event", "message-summary"),), f"{method}-1")
+        response, _ = await watcher._ask(method, says, f"{method}-1")
         return response
 
     options = await ask("OPTIONS")

@@ -11,6 +11,7 @@ import pytest
 from b2bua.cdr import ClientId
 from b2bua.crm import lookup as limits
 from b2bua.crm.lookup import Lookup
+from b2bua.crm.memory import Memory
 from b2bua.crm.port import CrmUnavailable
 from tests.support.fake_crm import FakeCrm, contact
 
@@ -120,6 +121,15 @@ async def test_what_changed_is_forgotten(office: Office) -> None:
     assert office.crm.asked[PHONE] == 2
 
 
+async def test_a_card_that_we_made_shows_at_the_next_call(office: Office) -> None:
+    assert await office.ask(STRANGER) is None
+    office.crm.contacts[STRANGER] = IVAN
+    assert await office.ask(STRANGER) is None
+    office.lookup.forget(ACME, STRANGER)
+    assert await office.ask(STRANGER) == IVAN
+    assert office.crm.asked[STRANGER] == 2
+
+
 @pytest.mark.parametrize("phone", ["", "anonymous", "101", "112", "123456"])
 async def test_internal_short_and_withheld_numbers_are_never_asked_for(office: Office, phone: str) -> None:
     assert await office.ask(phone) is None
@@ -171,8 +181,8 @@ async def test_questions_at_once_are_limited(office: Office) -> None:
     assert office.lookup.counts.rested == 20
 
 
-async def test_the_memory_is_bounded(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "CACHE_SIZE", 3)
+async def test_the_memory_is_bounded(office: Office) -> None:
+    office.lookup.memory = Memory(size=3, shards=1)
     for number in range(5):
         await office.ask(f"+7916111000{number}")
     await office.ask("+79161110004")

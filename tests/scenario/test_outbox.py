@@ -104,7 +104,7 @@ async def test_an_hour_without_the_crm_delivers_everything_once_and_in_order() -
         await asyncio.sleep(3_600)
         assert not post.calls
         assert post.crm.attempts < 200                     # no storm
-        assert "down" in post.outbox.ill[ACME]
+        assert "down" in post.outbox.ill[ACME].why
         post.crm.failure = None
         await asyncio.sleep(limits.LONGEST_RETRY * 2)
         assert sorted(post.calls, key=int) == [str(number) for number in range(30)]
@@ -213,7 +213,7 @@ async def test_an_unauthorized_account_is_tried_rarely_and_comes_back() -> None:
     async with post.running():
         await asyncio.sleep(0.9 * DAY)
         assert post.crm.attempts <= 0.9 * DAY / limits.UNAUTHORIZED_RETRY * limits.AT_ONCE + 2
-        assert post.outbox.ill[ACME] == "token revoked"
+        assert (post.outbox.ill[ACME].why, post.outbox.ill[ACME].needs_a_person) == ("token revoked", True)
         post.crm.failure = None
         await asyncio.sleep(2 * limits.UNAUTHORIZED_RETRY)
         assert len(post.calls) == 10
@@ -280,6 +280,24 @@ async def test_a_note_waits_for_its_recording() -> None:
         assert post.crm.delivered == [note("1", recording="rec")]
         assert post.crm.repeats == [False]                 # waiting was no attempt
         assert row.attempts == 1
+
+
+async def test_a_recording_that_comes_while_its_note_is_put_off_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    post = Post()
+    post.recordings["rec"] = RecordingState.PENDING
+    post.store.add(note("1", recording="rec"))
+    release = type(post.store).release
+
+    async def slowly(self: object, row: int, at: datetime) -> None:
+        post.recordings["rec"] = RecordingState.READY
+        post.outbox.recording_finished("rec")
+        await asyncio.sleep(0.1)
+        await release(post.store, row, at)
+
+    monkeypatch.setattr(type(post.store), "release", slowly)
+    async with post.running():
+        await asyncio.sleep(1)
+        assert post.calls == ["1"]
 
 
 async def test_a_recording_whose_end_nobody_tells_is_found_all_the_same() -> None:

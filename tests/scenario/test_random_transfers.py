@@ -1,5 +1,6 @@
-"""An office in which everybody transfers, holds, takes over and hangs up as chance will have it: whatever the order, no
-call breaks, nothing is left behind, each call is in the books once, and each outside call in the CRM once."""
+"""An office in which everybody transfers, holds, takes over and hangs up as chance will have it, on the live page as
+well: whatever the order, no call breaks, nothing is left behind, each call is in the books once, and each outside call
+in the CRM once."""
 
 from __future__ import annotations
 
@@ -10,13 +11,15 @@ from dataclasses import replace
 import pytest
 
 from b2bua.cdr import Direction
+from b2bua.control import LiveCall, Transfer
+from b2bua.crm.port import CallNote
 from tests.support.anchored import AnchoredPlane
 from tests.support.network import Conditions
 from tests.support.office import DID, Office, open_office
 from tests.support.phone import Answers, Phone, PhoneCall, Rejects, Rings
 
 MARIA = "+79265554433"
-STEPS = 25
+STEPS = 30
 TARGETS = ("101", "102", "103", "600", MARIA, "abc", "")
 BEHAVIOURS = (Answers(after=0.0), Answers(after=1.0), Answers(after=1.0, hangs_up_after=1.5), Rejects(486), Rings())
 
@@ -37,7 +40,7 @@ class Chance:
         early = [call for call in phone.calls if not call.over.is_set() and not call.answered.is_set()]
         phone.does = self.random.choice(BEHAVIOURS)
         phone.refuses_offers = self.random.choice((0, 0, 0, 0, 488))
-        match self.random.randrange(9):
+        match self.random.randrange(12):
             case 0 | 1 if len(self.office.pbx.live_calls()) < 6:
                 self._call(phone)
             case 2 | 3 | 4 if up:
@@ -50,6 +53,8 @@ class Chance:
                 self.random.choice(up + early).hang_up()
             case 8 if up:
                 self.random.choice(up).answers_with = self.random.choice((200, 200, 481, 0))
+            case 9 | 10 | 11 if live := self.office.pbx.live_calls():
+                self._at_the_page(self.random.choice(live))
 
     def _call(self, phone: Phone) -> None:
         if phone is self.office.trunk:
@@ -57,6 +62,16 @@ class Chance:
         else:
             call = phone.call(self.random.choice(("101", "102", "103", "600", MARIA)))
         self._placed.append(call)
+
+    def _at_the_page(self, call: LiveCall) -> None:
+        pbx = self.office.pbx
+        if self.random.random() < 0.2:
+            assert pbx.hang_up(call.client, call.id, "operator")
+        for _ in range(self.random.choice((1, 1, 2))):
+            target = self.random.choice(TARGETS)
+            accepted = pbx.transfer(call.client, call.id, target, "operator").transfer is Transfer.ACCEPTED
+            assert not accepted or call.state == "talking"
+        assert pbx.glance(None, 3).all_calls == len(pbx.live_calls())
 
     @property
     def taken(self) -> int:
@@ -84,7 +99,7 @@ async def plays(office: Office) -> None:
     await office.pbx.settings_changed()
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(80))
 async def test_whatever_happens(seed: int) -> None:
     bad = Conditions(jitter=0.01, loss=0.05, duplication=0.05, reordering=0.05) if seed % 2 else Conditions()
     async with open_office(seed=seed, conditions=bad, media=AnchoredPlane()) as office:
@@ -106,5 +121,8 @@ async def test_whatever_happens(seed: int) -> None:
         assert len(records) == chance.taken
         outside = [record for record in records if record.direction is not Direction.INTERNAL]
         assert sorted(write.call for write in office.books.writes) == sorted(record.id for record in outside)
+        whose = {record.id: f"({record.extension})" for record in outside}
+        notes = [write for write in office.books.writes if isinstance(write, CallNote) and write.talked]
+        assert all(note.talked[-1].endswith(whose[note.call]) for note in notes)       # who talked last owns it
         for phone in (*chance.phones, office.trunk):
             assert all(call.over.is_set() for call in phone.calls), seed

@@ -15,23 +15,13 @@ from b2bua.sip.message import Response
 from b2bua.sip.parser import parse
 from tests.scenario.test_trunks import operator
 from tests.support.anchored import AnchoredPlane
-from tests.support.office import DID, OPERATOR, SERVER, Office, faultless_office
+from tests.support.office import DID, OPERATOR, SERVER, Office
 from tests.support.phone import Answers, Phone, PhoneCall, Rejects
 
 DESK = Address("10.0.2.102", 5060)
 IVAN, MARIA = "+79161234567", "+79265554433"
 WIDE = {9: "G722/8000", 96: "opus/48000/2", 8: "PCMA/8000", 0: "PCMU/8000"}
 WARNING = '305 10.0.0.1 "Incompatible media format"'
-
-
-@pytest.fixture
-def plane() -> AnchoredPlane:
-    return AnchoredPlane()
-
-
-@pytest.fixture
-def office(plane: AnchoredPlane):
-    return faultless_office(media=plane)
 
 
 class Picky(Phone):

@@ -226,6 +226,13 @@ async def test_servers_by_srv_are_tried_by_their_priority(office: Office) -> Non
     assert (len(first.calls), len(second.calls)) == (1, 2)
 
 
+async def test_a_trunk_that_asks_is_told_that_we_live(office: Office) -> None:
+    says = (("User-Agent", "as talkative as operators' equipment is " * 10),)     # what it may be told is no longer
+    response, _ = await office.trunk._ask("OPTIONS", says, "ping")
+    assert (response.status, "INVITE" in response.headers.get_all("Allow")) == (200, True)
+    assert office.agent.core.session_count == 0
+
+
 # -- limits and choice
 
 

@@ -24,11 +24,14 @@ BEHIND = 5080                             # of a trunk's SIPp, behind answered_p
 PASSWORD = "correct-horse-battery"
 DID = "+749511122{0:02}"                  # rings extension 1{0:02}
 GROUP_DID = DID.format(60)                # rings 111 and 112
+FORWARDED_DID = DID.format(61)            # rings 116 and 118; 116 forwards all calls to 118
+ABROAD = "+88213300012"                   # where the office may not call
 
 OFFICE = """\
 [[client]]
 id = "office"
 name = "Office"
+forward_outside = true
 
 [[client.limit]]
 prefix = "+882"
@@ -65,7 +68,20 @@ password = "{PASSWORD}"
 [[client.number]]
 number = "{DID.format(digits)}"
 destination = "1{digits:02}"
-""" for digits in range(1, 16)) + f"""
+""" for digits in (*range(1, 16), 18, 19, 20)) + f"""
+[[client.extension]]
+number = "116"
+password = "{PASSWORD}"
+forward_always = "118"
+
+[[client.extension]]
+number = "117"
+password = "{PASSWORD}"
+forward_always = "{ABROAD}"
+
+[[client.number]]
+number = "{DID.format(17)}"
+destination = "117"
 [[client.group]]
 number = "600"
 members = ["111", "112"]
@@ -73,6 +89,14 @@ members = ["111", "112"]
 [[client.number]]
 number = "{GROUP_DID}"
 destination = "600"
+
+[[client.group]]
+number = "610"
+members = ["116", "118"]
+
+[[client.number]]
+number = "{FORWARDED_DID}"
+destination = "610"
 """
 
 REGISTERING = """
@@ -235,6 +259,22 @@ async def test_where_the_office_may_not_call_no_trunk_is_asked(ends: Ends) -> No
     assert (record["trunk"], record["disposition"], record["reason"]) == (None, "refused", "limit reached")
 
 
+async def test_whom_a_phone_or_its_settings_send_where_the_office_may_not_call_gets_no_further(ends: Ends) -> None:
+    forwarded = ends.caller(17, "inbound_refused_uac", "+79161112170", DID.format(17))
+    transferred, moved, _ = await asyncio.gather(
+        ends.call_in(19, "inbound_transfer_refused_uas", "inbound_callee_hangs_up_uac", target=ABROAD),
+        ends.call_in(20, "inbound_moved_uas", "inbound_refused_uac", target=ABROAD),
+        forwarded.run(ends.daemon.sip),
+    )
+    assert (transferred["extension"], transferred["disposition"], transferred["ended_by"]) == (
+        "119", "answered", "callee")
+    for why in ("office allows no calls to +882 (limit, refused)", "the transfer failed (403): 119 goes on"):
+        assert why in transferred["why"]
+    for record in (moved, ends.daemon.record(caller=forwarded.keys["caller"])):
+        assert (record["disposition"], record["reason"], record["status"]) == ("refused", "limit reached", 403)
+        assert "office allows no calls to +882 (limit, refused)" in record["why"]
+
+
 # -- calls that come in, side by side
 
 async def test_the_moments_of_a_call_from_outside(ends: Ends) -> None:
@@ -269,14 +309,17 @@ async def test_what_two_who_talk_do_at_the_same_moment(ends: Ends) -> None:
 async def test_who_rings_beside_others_and_who_does_not_ring_yet(ends: Ends) -> None:
     mobile, colleague = ends.second_phone("110", "inbound_pickup_uas"), ends.phone("112", "inbound_answered_uas")
     await ends.register(mobile, colleague)
-    desk, group, early, cancelled = await asyncio.gather(
+    desk, group, forwarded, early, cancelled = await asyncio.gather(
         ends.call_in(10, "inbound_answered_uas", "inbound_answered_uac", mobile),
         ends.call_in(11, "inbound_busy_uas", "inbound_answered_uac", colleague, dialled=GROUP_DID),
+        ends.call_in(18, "inbound_answered_uas", "inbound_answered_uac", dialled=FORWARDED_DID),
         ends.call_in(13, "inbound_early_media_uas", "inbound_early_media_uac"),
         ends.call_in(14, "inbound_slow_to_ring_uas", "inbound_cancelled_at_once_uac"),
     )
-    assert [record["extension"] for record in (desk, group, early)] == ["110", "112", "113"]
-    assert {record["disposition"] for record in (desk, group, early)} == {"answered"}
+    assert [record["extension"] for record in (desk, group, forwarded, early)] == ["110", "112", "118", "113"]
+    assert {record["disposition"] for record in (desk, group, forwarded, early)} == {"answered"}
+    assert "116 forwards all calls: 118 rings in its place" in forwarded["why"]
+    assert ends.phone("118", "inbound_answered_uas").log("messages").count("\nINVITE sip:") == 1
     assert (cancelled["disposition"], cancelled["ended_by"]) == ("abandoned", "caller")
 
 

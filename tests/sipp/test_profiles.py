@@ -24,6 +24,7 @@ PASSWORD = "correct-horse-battery"
 ASSERTED, PREFERRED, REMOTE_PARTY = "P-Asserted-Identity", "P-Preferred-Identity", "Remote-Party-ID"
 FORWARDING_DID = "+7495111330{0}"
 NOTHING = "Subject: nothing more is said of the caller"
+SENT_ON_ONCE = "Diversion: <sip:+74950000001@op>;reason=user-busy"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Operator:
     asked: str = ""                       # Request-URI, when only To has that number
     caller: str = "+7916111220{0}"        # how it spells who calls
     caller_in: str = ""                   # where, when not in From
+    history_too: bool = False             # whether it is told by History-Info, beside Diversion
 
     @property
     def digit(self) -> int:
@@ -48,14 +50,22 @@ class Operator:
     def text(self, template: str) -> str:
         return template.format(self.digit)
 
-    def sees(self, *, hidden: bool = False, dialled: str = "", diversion: str = " ") -> str:
+    def sees(self, *, hidden: bool = False, dialled: str = "", diversion: str = "  ", history: str = "  ") -> str:
         """What outbound_profile_uas has to put together."""
         number, called = self.text(self.shown), dialled or self.text(self.dialled)
         from_ = "anonymous" if hidden else self.from_ or number
         asserted = {header: number if header == self.header else "" for header in (ASSERTED, PREFERRED, REMOTE_PARTY)}
         rest = f";party=calling;screen=yes;privacy={'full' if hidden else 'off'}" if asserted[REMOTE_PARTY] else ""
         return (f"{called} to {called} from {from_} pai {asserted[ASSERTED]} ppi {asserted[PREFERRED]} "
-                f"rpid {asserted[REMOTE_PARTY]}{rest} privacy {'id' if hidden else ''} diversion {diversion}")
+                f"rpid {asserted[REMOTE_PARTY]}{rest} privacy {'id' if hidden else ''} diversion {diversion} "
+                f"history {history}")
+
+    def sees_of_a_forwarded_call(self) -> str:
+        """+7495111330{0} forwards all calls to +7926555444{0}; somebody had sent this one on before."""
+        onward = self.text(self.forwarded or self.dialled).replace("5443", "5444")
+        whose = self.text(self.shown).replace("000110", "111330")
+        told = f"{whose} {onward} 302" if self.history_too else "  "
+        return self.sees(dialled=onward, diversion=f"{whose} unconditional 2", history=told)
 
 
 OPERATORS = (
@@ -66,7 +76,8 @@ OPERATORS = (
     Operator("e164-plus-pai", "+7926555443{0}", "+7495000110{0}", ASSERTED, caller_in=ASSERTED),
     Operator("e164-pai", "7926555443{0}", "7495000110{0}", ASSERTED, did="7495111220{0}", caller="7916111220{0}",
              caller_in=ASSERTED),
-    Operator("account-ppi", "+7926555443{0}", "+7495000110{0}", PREFERRED, "account", caller_in=ASSERTED),
+    Operator("account-ppi", "+7926555443{0}", "+7495000110{0}", PREFERRED, "account", caller_in=ASSERTED,
+             history_too=True),
     Operator("rpid", "7926555443{0}", "7495000110{0}", REMOTE_PARTY, did="495111220{0}", caller="916111220{0}",
              caller_in=REMOTE_PARTY),
     Operator("zeros", "007926555443{0}", "7495000110{0}", did="007495111220{0}", caller="007916111220{0}"),
@@ -231,12 +242,10 @@ async def test_an_anonymous_call_of_each_operator_is_a_call_like_others(floor: F
 async def test_each_operator_learns_whose_call_it_was_that_goes_on_outside(floor: Floor) -> None:
     await all_of(
         floor.pair(
-            floor.operator(one, "outbound_profile_uas", BEHIND, seen=one.sees(
-                dialled=one.text(one.forwarded or one.dialled).replace("5443", "5444"),
-                diversion=one.text(one.shown).replace("000110", "111330") + " unconditional")),
+            floor.operator(one, "outbound_profile_uas", BEHIND, seen=one.sees_of_a_forwarded_call()),
             floor.operator(one, "inbound_profile_uac", CALLS_FROM, called=one.text(FORWARDING_DID),
                            asked=one.asked or one.text(FORWARDING_DID), caller=one.text("+7916111330{0}"),
-                           identity=NOTHING, privacy=NOTHING),
+                           identity=SENT_ON_ONCE, privacy=NOTHING),
         )
         for one in OPERATORS
     )   # fmt: skip

@@ -42,6 +42,9 @@ class AnchoredPlane:
     def problem(self) -> str | None:
         return None
 
+    def look(self) -> None:
+        self.told.append(wire.Look())
+
     @property
     def in_use(self) -> int:
         """How many sessions are open."""

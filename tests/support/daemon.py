@@ -19,8 +19,9 @@ from typing import Any
 
 from b2bua.net.certificates import CertificateFiles
 
-PATIENCE = 20.0                           # seconds to become ready, and to end
+PATIENCE = 60.0                           # seconds to become ready, and to end, on a busy machine
 TICK = 0.05
+APPLIED = "office.toml"
 COMMAND = (sys.executable, "-m", "b2bua")
 ROOT = Path(__file__).parents[2]
 
@@ -45,8 +46,8 @@ port_max = 20999
 {sounds}
 
 [web]
-host = "{host}"
-port = 8080
+host = "{web_host}"
+port = {web_port}
 
 [log]
 format = "console"
@@ -95,6 +96,12 @@ class Daemon:
     home: Path
     addresses: Addresses
     process: subprocess.Popen[bytes]
+    web: str                              # host:port
+
+    @property
+    def applied(self) -> Path:
+        """What it began with."""
+        return self.home / APPLIED
 
     @property
     def sip(self) -> str:
@@ -120,24 +127,30 @@ class Daemon:
         return subprocess.run(words, check=True, timeout=PATIENCE, cwd=ROOT, capture_output=True, text=True).stdout
 
     def get(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://{self.addresses.daemon}:8080{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{self.web}{path}", timeout=5) as answer:
             return str(answer.read().decode())
 
     def log(self) -> str:
         return (self.home / "log").read_text(errors="replace")[-20_000:]
+
+    def lines(self) -> list[str]:
+        """Of the whole log."""
+        return (self.home / "log").read_text(errors="replace").splitlines()
 
 
 @contextmanager
 def running_daemon(
     home: Path, addresses: Addresses, directory: str, tls: CertificateFiles | None = None, *, without_qop: bool = False,
     sounds: Path | None = None, environment: Mapping[str, str] = MappingProxyType({}),
+    web: tuple[str, int] | None = None,
 ) -> Iterator[Daemon]:
     """Serve `directory` (what `smartswitch apply` reads) while the block lasts; then it must end well. `sounds`: where
     there are WAV files."""
-    config, applied = home / "smartswitch.toml", home / "office.toml"
+    web_host, web_port = web or (addresses.daemon, 8080)
+    config, applied = home / "smartswitch.toml", home / APPLIED
     config.write_text(CONFIG.format(
         home=home, host=addresses.daemon, tls=_tls_listener(addresses, tls), without_qop=str(without_qop).lower(),
-        sounds="" if sounds is None else f'sounds = "{sounds}"',
+        sounds="" if sounds is None else f'sounds = "{sounds}"', web_host=web_host, web_port=web_port,
     ))   # fmt: skip
     applied.write_text(directory)
     subprocess.run([*COMMAND, "apply", "--config", str(config), str(applied)], check=True, timeout=60, cwd=ROOT)
@@ -146,7 +159,7 @@ def running_daemon(
             [*COMMAND, "serve", "--config", str(config)], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             env={**os.environ, **environment},
         )
-    daemon = Daemon(home, addresses, process)
+    daemon = Daemon(home, addresses, process, f"{web_host}:{web_port}")
     try:
         _wait_until_ready(daemon)
         yield daemon

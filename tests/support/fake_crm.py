@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from b2bua.crm.port import Contact, CrmWrite, EntityKind, PopUp
+from b2bua.crm.port import Contact, CrmWrite, Delivered, EntityKind, Made, PopUp
 
 
 def contact(name: str = "Иван Петров", responsible: int | None = 77) -> Contact:
@@ -32,7 +32,7 @@ class FakeCrm:
         await self._think()
         return self.contacts.get(phone)
 
-    async def deliver(self, write: CrmWrite, *, repeated: bool = False) -> str:
+    async def deliver(self, write: CrmWrite, known: tuple[Made, ...] = (), *, repeated: bool = False) -> Delivered:
         self.attempts += 1
         await self._think()
         if (error := self.fate_of(write)) is not None:
@@ -40,7 +40,7 @@ class FakeCrm:
         self.delivered.append(write)
         self.delivered_at.append(asyncio.get_running_loop().time())
         self.repeats.append(repeated)
-        return f"note {len(self.delivered)}"
+        return Delivered(f"note {len(self.delivered)}")
 
     async def pop_up(self, pop_up: PopUp) -> None:
         await self._think()

@@ -139,7 +139,8 @@ class Network:
     def _deliver(self, data: bytes, flow: Flow) -> None:
         endpoint = self._endpoints.get((flow.transport, flow.remote))
         if endpoint is not None:
-            endpoint.sink.on_message(data, flow._replace(local=flow.remote, remote=flow.local))
+            # Who must be at the other end is the sender's own affair.
+            endpoint.sink.on_message(data, flow._replace(local=flow.remote, remote=flow.local, peer=None))
 
     def _bounce(self, flow: Flow) -> None:
         endpoint = self._endpoints.get((flow.transport, flow.local))

@@ -16,7 +16,8 @@ from b2bua.calls.standing import StandingCalls
 from b2bua.calls.switchboard import Limits, Switchboard
 from b2bua.cdr import CallId, CallRecord, ClientId
 from b2bua.crm.lookup import Lookup
-from b2bua.crm.port import Contact, CrmError, CrmWrite, EntityKind, PopUp
+from b2bua.crm.port import Contact, Crm, CrmError, CrmWrite, Delivered, EntityKind, Made, PopUp
+from b2bua.crm.users import KnownUsers, effective
 from b2bua.directory import Client, CrmAccount, Directory, Extension, Group, Number, Trunk
 from b2bua.media.none import PassThroughPlane
 from b2bua.media.plane import MediaPlane
@@ -33,11 +34,12 @@ from b2bua.ua.qualifier import Qualifier
 from b2bua.ua.registrar import Registrar
 from b2bua.ua.trunk_table import TrunkTable
 from tests.support.network import Conditions, Network
-from tests.support.phone import Answers, Behaviour, Phone
+from tests.support.phone import Answers, Behaviour, Phone, PhoneCall
 from tests.support.virtual_loop import VirtualLoop
 
 ACME = ClientId("acme")
 DID = "+74951112233"
+IVAN, MARIA = "+79161234567", "+79265554433"       # outside
 SERVER = Address("10.0.0.1", 5060)
 OPERATOR = Address("10.0.1.1", 5060)
 REALM = "smartswitch"
@@ -83,7 +85,7 @@ class FakeCrm:
         self.remark("amoCRM", "S", "nobody" if contact is None else _in_words(contact))
         return contact
 
-    async def deliver(self, write: CrmWrite, *, repeated: bool = False) -> str:
+    async def deliver(self, write: CrmWrite, known: tuple[Made, ...] = (), *, repeated: bool = False) -> Delivered:
         raise AssertionError("scenarios deliver nothing: the outbox has its own tests")
 
     async def pop_up(self, pop_up: PopUp) -> None:
@@ -93,7 +95,10 @@ class FakeCrm:
     async def use(self, directory: Directory) -> None:
         """There is only this one."""
 
-    def crm_of(self, client: ClientId) -> FakeCrm:
+    def alarms(self) -> list[str]:
+        return []
+
+    def crm_of(self, client: ClientId) -> Crm | None:
         return self
 
     def knows(self, phone: str, name: str, responsible: int | None = None) -> None:
@@ -105,6 +110,7 @@ class FakeBooks:
     """Journal and directory in one: what was finished, in order."""
 
     directory: Directory
+    users: dict[ClientId, KnownUsers] = field(default_factory=dict)
     records: list[CallRecord] = field(default_factory=list)
     writes: list[CrmWrite] = field(default_factory=list)
     standing: dict[CallId, LeftBehind] = field(default_factory=dict)
@@ -135,7 +141,10 @@ class FakeBooks:
         """Nothing was."""
 
     async def load(self) -> tuple[Directory, int]:
-        return self.directory, 1
+        return effective(self.directory, self.users).directory, 1
+
+    def alarms(self) -> Sequence[str]:
+        return ()
 
 
 @dataclass
@@ -220,10 +229,10 @@ def directory() -> Directory:
 @asynccontextmanager
 async def open_office(
     *, seed: int = 1, conditions: Conditions = Conditions(), media: MediaPlane | None = None, limits: Limits = Limits(),
-    qualify_every: float = 0.0,
+    qualify_every: float = 0.0, crm: FakeCrm | None = None,
 ) -> AsyncIterator[Office]:
     network = Network(seed, conditions)
-    crm, books = FakeCrm(remark=network.remark), FakeBooks(directory(), remark=network.remark)
+    crm, books = crm or FakeCrm(remark=network.remark), FakeBooks(directory(), remark=network.remark)
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     async with AsyncExitStack() as parts:
@@ -287,3 +296,17 @@ async def faultless_office(media: MediaPlane | None = None) -> AsyncIterator[Off
         yield office
         assert office.agent.counters.faults == 0
         assert office.pbx.counters.faults == 0
+
+
+async def call_in(office: Office) -> tuple[PhoneCall, PhoneCall]:
+    """Ivan calls, Boris (102) answers: how the two see it."""
+    boris = await office.phone("102", Answers(after=1.0))
+    outside = office.trunk.call(DID, as_=IVAN)
+    await outside.answered.wait()
+    await asyncio.sleep(5)
+    return outside, boris.calls[-1]
+
+
+def has(record: CallRecord, *sentences: str) -> bool:
+    """Each of them somewhere in why the call went as it went."""
+    return all(any(sentence in reason for reason in record.why) for sentence in sentences)

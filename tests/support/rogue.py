@@ -170,9 +170,13 @@ class Rogue:
             self._put_out(again)
 
     def behave(self) -> None:
-        """From now on by the rules; what it owes it gives."""
+        """From now on by the rules; what it owes it gives, and what had no answer it asks again (RFC 3261 §17.1): who
+        asks briefly is not answered the first time (admission.Balance)."""
         self.polite = True
         self.plug()
+        for branch in self.unheard(only_invites=False):
+            self.repeated.add(branch)
+            self._put_out(self._asked[branch].raw)
         while self._unanswered:
             self.answer(200 if self._unanswered[0].method in ("BYE", "PRACK", "NOTIFY") else 488, b"")
 

@@ -17,7 +17,10 @@ from pydantic.fields import FieldInfo
 
 from b2bua.apply_entries import (
     ClientEntry,
+    CrmDidEntry,
     CrmEntry,
+    CrmRulesEntry,
+    DealEntry,
     ExtensionEntry,
     GroupEntry,
     HoursEntry,
@@ -34,7 +37,9 @@ _TABLE = re.compile(r"(?s)(<!-- table: ([a-z.]+) -->\n).*?(<!-- end -->)")
 _PROFILES = re.compile(r"(?s)(<!-- profiles -->\n).*?(<!-- end -->)")
 
 APPLY: dict[str, type[BaseModel]] = {
-    "client": ClientEntry, "client.crm": CrmEntry, "client.trunk": TrunkEntry, "client.extension": ExtensionEntry,
+    "client": ClientEntry, "client.crm": CrmEntry,
+    "client.crm.rules": CrmRulesEntry, "client.crm.rules.deal": DealEntry, "client.crm.did": CrmDidEntry,
+    "client.trunk": TrunkEntry, "client.extension": ExtensionEntry,
     "client.group": GroupEntry, "client.number": NumberEntry, "client.number.hours": HoursEntry,
     "client.limit": LimitEntry,
 }
@@ -49,8 +54,12 @@ def tables() -> dict[str, str]:
 
 
 def table(model: type[BaseModel]) -> str:
+    """Its own settings; those that it shares with another stand in that one's table."""
+    shared = getattr(model.__base__, "model_fields", {})
     rows = ["| setting | default | meaning |", "|---|---|---|"]
     for name, field in model.model_fields.items():
+        if name in shared:
+            continue
         rows.append(f"| `{field.alias or name}` | {_default(field)} | {field.description or ''} |")
     return "\n".join(rows) + "\n"
 

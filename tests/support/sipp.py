@@ -31,9 +31,10 @@ class Sipp:
     port: int = 5060
     keys: Mapping[str, str] = field(default_factory=dict)
     calls: int = 1
-    rate: int = 1
+    rate: int = 100                       # calls a second; the first one waits for its turn too
     login: str = ""
     password: str = ""
+    transport: str = "u1"                 # SIPp's word: one socket of UDP; "t1": one of TCP
 
     async def start(self, target: str = "") -> Process:
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -43,12 +44,16 @@ class Sipp:
             credentials += ["-auth_uri", f"{self.keys['called']}@{target}"]
         return await asyncio.create_subprocess_exec(
             "sipp", *([target] if target else []), "-sf", str(SCENARIOS / f"{self.scenario}.xml"),
-            "-i", self.host, "-p", str(self.port), "-m", str(self.calls), "-r", str(self.rate), *keys, *credentials,
+            "-t", self.transport, "-i", self.host, "-p", str(self.port), "-m", str(self.calls), "-r", str(self.rate),
+            *keys, *credentials,
             "-nostdin", "-timeout", f"{TIMEOUT}s", "-timeout_error", "-recv_timeout", f"{TIMEOUT * 1000 // 2}",
             "-trace_err", "-error_file", str(self.logs / f"{self.scenario}.errors"),
             "-trace_msg", "-message_file", str(self.logs / f"{self.scenario}.messages"),
             cwd=self.logs, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE,
         )
+
+    async def listens(self) -> None:
+        await bound(self.host, self.port, protocol="udp" if self.transport == "u1" else "tcp")
 
     async def finish(self, process: Process) -> None:
         """Wait for its end; SippFailed unless every call went as written."""
@@ -69,7 +74,7 @@ class Sipp:
 async def run_pair(called: Sipp, caller: Sipp, target: str) -> None:
     """Both ends of a call that goes through `target`; the called one is there before the caller dials."""
     async with ended(await called.start()) as callee:
-        await bound(called.host, called.port)
+        await called.listens()
         async with ended(await caller.start(target)) as dialling:
             results = await asyncio.gather(
                 caller.finish(dialling), called.finish(callee), return_exceptions=True
@@ -89,10 +94,10 @@ async def ended(process: Process) -> AsyncIterator[Process]:
             await process.wait()
 
 
-async def bound(host: str, port: int, patience: float = 5.0) -> None:
-    """Wait until some program receives UDP at this address; no event tells that of a foreign process."""
+async def bound(host: str, port: int, patience: float = 5.0, protocol: str = "udp") -> None:
+    """Wait until some program receives at this address; no event tells that of a foreign process."""
     async with asyncio.timeout(patience):
-        while not is_bound(host, port):      # noqa: ASYNC110
+        while not is_bound(host, port, protocol):      # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
@@ -103,6 +108,6 @@ async def seen(sipp: Sipp, text: str, patience: float = 10.0) -> None:
             await asyncio.sleep(0.05)
 
 
-def is_bound(host: str, port: int) -> bool:
+def is_bound(host: str, port: int, protocol: str = "udp") -> bool:
     address = "".join(f"{int(byte):02X}" for byte in reversed(host.split("."))) + f":{port:04X}"
-    return address in Path("/proc/net/udp").read_text()
+    return f": {address} " in Path(f"/proc/net/{protocol}").read_text()

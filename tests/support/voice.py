@@ -74,6 +74,17 @@ async def hears(phone: RealPhone, frequency: float) -> None:
     assert is_tone(heard[-RATE // 2 :], frequency)
 
 
+async def notices(phone: RealPhone, frequency: float) -> None:
+    """A quarter of a second of it, in what it hears from now on."""
+    mark = phone.mark()
+    while True:
+        heard = phone.heard_since(mark)
+        windows = (heard[at : at + RATE // 4] for at in range(0, len(heard) - RATE // 4, RATE // 8))
+        if any(is_tone(window, frequency) for window in windows):
+            return
+        await asyncio.sleep(0.1)                     # it writes to a file, and tells nobody
+
+
 @asynccontextmanager
 async def voice(
     user: str, at: Address, server: Address, frequency: float, codec: int = PCMA, *, login: str = "", password: str = ""

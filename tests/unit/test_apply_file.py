@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from b2bua.apply_file import Change, difference, merged, read_directory
+from b2bua.apply_file import merged, read_directory
 from b2bua.cdr import ClientId
+from b2bua.difference import Change, difference
 from b2bua.directory import Client, Directory, Extension, Hours, Strategy
 from b2bua.faults import ConfigurationFaults
 from b2bua.numbers import NumberFormat
@@ -74,6 +75,16 @@ def test_passwords_become_hashes_and_numbers_become_e164(tmp_path: Path) -> None
     assert (account.base_url, account.patience) == ("https://acme.amocrm.ru", 1.0)
 
 
+def test_how_the_crm_is_read_ahead(tmp_path: Path) -> None:
+    account = read(tmp_path, GOOD).client[ACME].crm
+    assert account is not None
+    assert (account.sync, account.sync_minutes, account.sync_cards, account.webhooks) == (True, 5, 100_000, True)
+    own = "patience = 1.0\nsync = false\nsync_minutes = 30\nsync_cards = 2000\nwebhooks = false"
+    account = read(tmp_path, GOOD.replace("patience = 1.0", own)).client[ACME].crm
+    assert account is not None
+    assert (account.sync, account.sync_minutes, account.sync_cards, account.webhooks) == (False, 30, 2_000, False)
+
+
 def test_every_wrong_field_is_said_at_once(tmp_path: Path) -> None:
     found = faults(tmp_path, """\
 [[client]]
@@ -96,6 +107,36 @@ password = "short"
         "line 10: client[0].extension[0].number: there is something in it that does not belong there",
         "line 11: client[0].extension[0].password: a password has 8 to 100 characters",
     ]
+
+
+OAUTH = """\
+[[client]]
+id = "acme"
+[client.crm]
+base_url = "https://acme.amocrm.ru"
+client_id = "5b0c"
+client_secret = "of-the-integration"
+redirect_uri = "https://pbx.example.org/amocrm/oauth"
+"""
+
+
+def test_an_account_is_entered_by_oauth_or_by_a_long_lived_token(tmp_path: Path) -> None:
+    account = read(tmp_path, OAUTH).clients[0].crm
+    assert account is not None
+    assert (account.token, account.client_id, account.client_secret) == ("", "5b0c", "of-the-integration")
+    assert "of-the-integration" not in repr(account)
+    assert read(tmp_path, OAUTH + 'token = "long-lived"').clients[0].crm is not None
+
+
+@pytest.mark.parametrize(("changed", "to", "said"), [
+    ('redirect_uri = "https://pbx.example.org/amocrm/oauth"\n', "", "line 3: client[0].crm: there is no way into this"),
+    ('client_secret = "of-the-integration"\n', "", "line 3: client[0].crm: an integration has an id and a secret key"),
+    ("https://pbx", "http://pbx", "line 7: client[0].crm.redirect_uri: 'http://pbx.example.org/amocrm/oauth' is no"),
+    ("pbx.example", "атс.example", "line 7: client[0].crm.redirect_uri: there is something in it"),
+])
+def test_half_an_integration_is_a_fault(tmp_path: Path, changed: str, to: str, said: str) -> None:
+    (found,) = faults(tmp_path, OAUTH.replace(changed, to))
+    assert found.startswith(said)
 
 
 def test_every_wrong_reference_is_said_at_once(tmp_path: Path) -> None:
@@ -134,14 +175,14 @@ id = "acme"
 """)
     assert [fault.partition(". ")[0] for fault in found] == [
         "line 6: client[0].trunk[0].register: trunk 'op' cannot register without credentials",
-        "line 7: client[0].extension[0]: extension 101 has neither a password nor a fixed address",
+        "line 7: client[0].extension[0].password: extension 101 has neither a password nor a fixed address",
         "line 14: client[0].group[0].number: number 102 is there already, in line 10",
         "line 16: client[0].group[0].members[1]: there is no extension 109",
         "line 19: client[0].number[0].destination: there is no extension or group 700",
         "line 20: client[0].number[0].trunk: there is no trunk 'nope'",
         "line 22: client[0].number[1].number: number +74957654321 is there already, in line 18",
-        "line 29: client[1].extension[0].login: login 'anna' is in the file already, in line 12",
-        "line 31: client[2].id: client 'acme' is in the file already, in line 2",
+        "line 29: client[1].extension[0].login: login 'anna' is there already, in line 12",
+        "line 31: client[2].id: client 'acme' is there already, in line 2",
     ]
 
 
@@ -413,3 +454,50 @@ def test_what_is_wrong_with_the_files_of_a_trunk_is_said_with_its_remedy(tmp_pat
     assert (where, "is encrypted" in fault) == ("certificate_key", True)
     assert [where for where, _ in told(ours.key, ours.key, ours.certificate)] == [
         "ca_file", "certificate", "certificate_key"]
+
+
+CLIENT_PASSWORD = GOOD.replace('name = "Acme"\n', 'name = "Acme"\npassword = "a password of acme"\n', 1)
+
+
+def test_a_clients_password_becomes_a_hash_that_stays_while_the_password_does(tmp_path: Path) -> None:
+    first = applied(tmp_path, CLIENT_PASSWORD, Directory())
+    hashed = first.client[ACME].password_hash
+    assert (first.client[ACME].login, hashed[:10]) == ("acme", "$argon2id$")
+    assert difference(first, applied(tmp_path, CLIENT_PASSWORD, first)) == []
+    other = applied(tmp_path, CLIENT_PASSWORD.replace("a password of", "another word of"), first)
+    assert difference(first, other) == [Change("~", "client acme", ("password",))]
+    assert applied(tmp_path, CLIENT_PASSWORD.replace("a password of acme", hashed), other).client[ACME] == (
+        first.client[ACME])
+    assert applied(tmp_path, GOOD, first).client[ACME].password_hash == ""
+    assert first.client_by_login["acme"].id == ACME
+    assert "$argon2id" not in repr(first)
+
+
+def test_the_account_whose_widget_was_connected_stays_unless_it_is_another_one(tmp_path: Path) -> None:
+    first = applied(tmp_path, GOOD, Directory())
+    client = first.client[ACME]
+    assert client.crm is not None
+    connected = replace(first, clients=(replace(client, crm=replace(client.crm, account=101)),))
+    assert applied(tmp_path, GOOD, connected) == connected
+    moved = applied(tmp_path, GOOD.replace("acme.amocrm.ru", "other.amocrm.ru"), connected).client[ACME].crm
+    assert moved is not None
+    assert moved.account is None
+
+
+def test_logins_of_clients_are_their_own(tmp_path: Path) -> None:
+    assert faults(tmp_path, GOOD + '[[client]]\nid = "b"\nlogin = "acme"\npassword = "too short"\n') == [
+        "line 30: client[1].password: a client's password has 12 to 200 characters. "
+        "Give another one, or an argon2id hash; it opens the client's settings from the internet."]
+    assert faults(tmp_path, GOOD + '[[client]]\nid = "b"\nlogin = "acme"\n') == [
+        "line 29: client[1].login: another client has the login 'acme', in line 2. Keep one of the two."]
+    with pytest.raises(ConfigurationFaults) as taken:
+        applied(tmp_path, '[[client]]\nid = "b"\nlogin = "acme"\n', applied(tmp_path, GOOD, Directory()))
+    assert [str(fault) for fault in taken.value.faults] == [
+        "line 3: client[0].login: client 'acme' has the login 'acme'. Choose another `login`; they are unique on the "
+        "server."]
+
+
+def applied(directory: Path, text: str, current: Directory) -> Directory:
+    path = directory / "acme.toml"
+    path.write_text(text)
+    return merged(current, read_directory(path, "smartswitch"), prune=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from b2bua.config import Settings, database_url, load_settings, setting_names, variable_of
+from b2bua.config import Settings, WebSettings, database_url, load_settings, setting_names, variable_of
 from b2bua.faults import ConfigurationFaults
 from b2bua.recording.formats import BIT_RATES
 
@@ -78,7 +78,7 @@ level = "loud"
         "line 2: server.data_dir: this is the wrong kind of value",
         "line 4: sip.realmm: there is no such setting",
         "line 6: sip.listen[0].host: 'localhost' is no IP address",
-        "line 8: sip.listen[1].port: input should be less than or equal to 65535",
+        "line 8: sip.listen[1].port: this is too large",
         "line 8: sip.listen[1].transport: this value is not known",
         "line 11: media: 20000 to 20001 are too few ports for one call",
         "line 14: web: this is the wrong kind of value",
@@ -94,6 +94,17 @@ def test_faults_between_settings_of_a_section_are_found(tmp_path: Path) -> None:
     assert "is listed twice" in faults(written(tmp_path, f"[sip]\nlisten = [{twice}, {twice}]"))[0]
     assert "out of order" in faults(written(tmp_path, "[sip]\nregister_min = 4000"))[0]
     assert "any address" in faults(written(tmp_path, '[media]\nadvertise = "0.0.0.0"'))[0]
+
+
+def test_dns_servers_are_named_by_address_and_port(tmp_path: Path) -> None:
+    text = '[sip]\nnameservers = ["192.0.2.53", "2001:db8::53", "[2001:db8::53]:5353"]'
+    assert load_settings(written(tmp_path, text)).sip.dns_servers == (
+        ("192.0.2.53", 53), ("2001:db8::53", 53), ("2001:db8::53", 5353))
+    for wrong in ("ns.example", "ns.example:53", "192.0.2.53:", "192.0.2.53:0", "192.0.2.53:65536", "192.0.2.53:5:3",
+                  "[192.0.2.53:53", "2001:db8::53]:53", ""):
+        (fault,) = faults(written(tmp_path, f'[sip]\nnameservers = ["{wrong}"]'))
+        assert fault.startswith(f"line 2: sip.nameservers: '{wrong}' is no address of a DNS server. Write it like")
+    assert "at most 3" in faults(written(tmp_path, f'[sip]\nnameservers = {["192.0.2.53"] * 4}'))[0]
 
 
 def test_the_environment_is_above_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,3 +166,22 @@ def test_a_tls_listener_has_a_port_of_its_own_and_needs_its_files(tmp_path: Path
     twice = text + '[[sip.listen]]\ntransport = "tcp"\nport = 5061\n'
     (found,) = faults(written(tmp_path, twice))
     assert "tcp 0.0.0.0:5061 is listed twice" in found
+
+
+def test_the_web_server_speaks_tls_when_it_has_certificate_and_key(tmp_path: Path) -> None:
+    text = '[web]\ncertificate = "pbx.pem"\ncertificate_key = "pbx.key"\n'
+    settings = load_settings(written(tmp_path, text))
+    assert settings.web.certificate_files is not None
+    assert settings.web.is_https
+    assert settings.public_url == "https://127.0.0.1:8080"
+    (found,) = faults(written(tmp_path, text.replace('certificate_key = "pbx.key"', "")))
+    assert found.startswith("line 1: web: speaking TLS needs a certificate and its key. Give `certificate` and")
+    (found,) = faults(written(tmp_path, text + 'public_url = "http://pbx.example.org"\n'))
+    assert "public_url begins with http. Write public_url with https://" in found
+
+
+@pytest.mark.parametrize(("public_url", "is_https"), [
+    (None, False), ("http://pbx.example.org", False), ("https://pbx.example.org", True)])
+def test_a_proxy_may_speak_tls_for_it(public_url: str | None, is_https: bool) -> None:
+    web = WebSettings(host="::1", public_url=public_url)
+    assert (web.is_https, web.local_url(web.host, web.port)) == (is_https, "http://[::1]:8080")

@@ -10,8 +10,9 @@ import pytest
 from argon2 import PasswordHasher
 from pydantic import SecretStr
 
-from b2bua.config import ServerSettings, Settings, WebSettings
-from b2bua.keys import KeysUnavailable, is_argon2id, open_keys, read_control_token
+from b2bua.config import DatabaseSettings, ServerSettings, Settings, WebSettings
+from b2bua.keys import KeysUnavailable, is_argon2id, open_keys, open_sealer, read_control_token
+from b2bua.sealing import SecretsLocked
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=64).hash("given by the settings")
 
@@ -75,7 +76,7 @@ def test_the_command_line_finds_its_token(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "is_hash"), [
     (CHEAP, True), ("$argon2id$nonsense", False), ("$argon2i$v=19$m=64,t=1,p=4$YQ$YQ", False), ("plain", False),
-    ("", False)])
+    ("", False)], ids=["hash", "nonsense", "another algorithm", "password", "nothing"])
 def test_a_hash_is_told_from_a_password(text: str, is_hash: bool) -> None:
     assert is_argon2id(text) is is_hash
 
@@ -105,3 +106,14 @@ def test_nothing_is_left_beside_the_keys_and_what_is_there_wins(tmp_path: Path) 
     (tmp_path / "keys" / "link").write_text("restored from a backup\n")
     assert open_keys(settings(tmp_path)).link == b"restored from a backup"
     assert not [file for file in (tmp_path / "keys").iterdir() if file.name.startswith(".")]
+
+
+def test_the_key_of_the_database_is_made_once_or_given(tmp_path: Path) -> None:
+    first, again = open_sealer(settings(tmp_path)), open_sealer(settings(tmp_path))
+    assert again.open(first.seal("secret", "place"), "place") == "secret"
+    assert (tmp_path / "keys" / "database").stat().st_mode & 0o077 == 0
+    given = DatabaseSettings(secret_keys=(SecretStr("a key of the tests, which is long enough"),))
+    elsewhere = open_sealer(Settings(server=ServerSettings(data_dir=tmp_path / "other"), database=given))
+    assert not (tmp_path / "other").exists()
+    with pytest.raises(SecretsLocked):
+        elsewhere.open(first.seal("secret", "place"), "place")

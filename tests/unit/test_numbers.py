@@ -6,6 +6,7 @@ import pytest
 
 from b2bua.numbers import (
     NumberFormat,
+    country_code,
     international,
     is_anonymous,
     is_emergency,
@@ -123,3 +124,11 @@ def test_a_limit_reads_a_number_as_a_network_might(dialled: str, read: str) -> N
 @pytest.mark.parametrize(("dialled", "helps"), [("112", True), ("01", True), ("88003", False), ("+88213300012", False)])
 def test_who_calls_for_help_is_known(dialled: str, helps: bool) -> None:
     assert is_emergency(dialled, "RU") is helps
+
+
+@pytest.mark.parametrize(("number", "code"), [
+    ("+74951234567", 7), ("+12015550123", 1), ("+442079460000", 44), ("+375291234567", 375), ("+99912345678", None),
+    ("74951234567", None), ("", None), ("+7", None),
+])
+def test_the_country_of_a_number(number: str, code: int | None) -> None:
+    assert country_code(number) == code

@@ -12,6 +12,7 @@ from enum import Enum
 from b2bua.crm.port import CrmUnavailable
 
 PER_SECOND = 5                         # amoCRM allows an integration 7; the rest is for clocks that differ
+WINDOW = 1.1                           # what we call a second: what was sent may be under way for longer than the next
 IN_FLIGHT = 2
 PATIENT_IN_FLIGHT = 1                  # so that a hanging write never keeps a ringing phone's question waiting
 WAITING = 500                          # requests waiting at the gate; more are sent away
@@ -34,7 +35,7 @@ _Waiting = tuple[float, int, "asyncio.Future[None]"]       # (when it counts as 
 
 
 class Gate:
-    """The second is a sliding one: no window of a second ever holds more than PER_SECOND starts."""
+    """The second is a sliding one: no WINDOW ever holds more than PER_SECOND starts."""
 
     def __init__(self) -> None:
         self._starts: deque[float] = deque(maxlen=PER_SECOND)
@@ -42,20 +43,23 @@ class Gate:
         self._in_flight = {True: 0, False: 0}
         self._arrivals = 0
         self._paused_until = 0.0
+        self._paused_as: type[CrmUnavailable] = CrmUnavailable
         self._alarm: asyncio.TimerHandle | None = None
 
     @property
     def paused_for(self) -> float:
         return max(0.0, self._paused_until - asyncio.get_running_loop().time())
 
-    def pause(self, seconds: float) -> None:
+    def pause(self, seconds: float, as_what: type[CrmUnavailable] = CrmUnavailable) -> None:
         """The account is left alone; who waits or comes meanwhile is told when to come again."""
-        self._paused_until = max(self._paused_until, asyncio.get_running_loop().time() + seconds)
+        until = asyncio.get_running_loop().time() + seconds
+        if until > self._paused_until:
+            self._paused_until, self._paused_as = until, as_what
         for queue in self._waiting.values():
             while queue:
                 _, _, turn = heapq.heappop(queue)
                 if not turn.done():
-                    turn.set_exception(CrmUnavailable("the account is paused", retry_after=self.paused_for))
+                    turn.set_exception(self._paused_as("the account is paused", retry_after=self.paused_for))
 
     @asynccontextmanager
     async def passing(self, lane: Lane) -> AsyncIterator[None]:
@@ -72,7 +76,7 @@ class Gate:
 
     async def _turn(self, lane: Lane) -> None:
         if (pause := self.paused_for) > 0:
-            raise CrmUnavailable("the account is paused", retry_after=pause)
+            raise self._paused_as("the account is paused", retry_after=pause)
         if sum(map(len, self._waiting.values())) >= WAITING:
             raise CrmUnavailable("too many requests wait for this account")
         loop = asyncio.get_running_loop()
@@ -118,4 +122,4 @@ class Gate:
         return queue[0][0], queue[0][1]
 
     def _until_next_start(self, now: float) -> float:
-        return 0.0 if len(self._starts) < PER_SECOND else self._starts[0] + 1.0 - now
+        return 0.0 if len(self._starts) < PER_SECOND else self._starts[0] + WINDOW - now

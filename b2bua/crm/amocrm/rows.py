@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from b2bua.crm.port import EntityKind
+
+PATHS = {EntityKind.CONTACT: "contacts", EntityKind.COMPANY: "companies", EntityKind.LEAD: "leads"}
+
 Row = dict[str, object]
 
 

@@ -9,9 +9,11 @@ from typing import TypeVar, assert_never
 
 import structlog
 
+from b2bua.control import Quality
 from b2bua.media.plane import MediaReport, OnDigit, SdpRefused, Side, StreamReport
 from b2bua.media.raw import is_recording_id
 from b2bua.media.relay import wire
+from b2bua.media.relay.hearing import Hearing
 from b2bua.media.relay.link import RelaySettings
 from b2bua.media.relay.plays import Plays, Tuning
 from b2bua.media.relay.tones import difference
@@ -78,6 +80,7 @@ class AnchoredSession:
         self._watched = False
         self._closing = False
         self._on_digit: OnDigit | None = None
+        self._hearing: tuple[Hearing, Hearing] | None = None
         loop = asyncio.get_running_loop()
         self._lost: asyncio.Future[None] = loop.create_future()
         self._report: asyncio.Future[MediaReport] = loop.create_future()
@@ -160,6 +163,21 @@ class AnchoredSession:
 
     def listen(self, on_digit: OnDigit | None) -> None:
         self._on_digit = on_digit
+
+    @property
+    def on_hold(self) -> bool:
+        return any(known.holds for known in self._known.values())
+
+    @property
+    def quality(self) -> Quality | None:
+        return None if self._hearing is None else Quality(*(side.heard for side in self._hearing))
+
+    def arrives(self, arrival: wire.Arrival) -> None:
+        """What the relay tells of it now and then, when asked."""
+        if self._hearing is None:
+            self._hearing = Hearing(), Hearing()
+        for side, hearing in enumerate(self._hearing):
+            hearing.told(arrival.packets[side], arrival.lost[side], arrival.jitter_ms[side])
 
     def record(self, recording: str) -> None:
         if not is_recording_id(recording):

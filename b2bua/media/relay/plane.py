@@ -26,6 +26,7 @@ from b2bua.media.sounds import load, stamp
 
 OPEN_PATIENCE = 2.0                     # for a session, when none is open ahead: a relay that died is back by then
 MAX_WAITING = 1000                      # calls that wait for one
+LOOK_EVERY = 1.0                        # seconds; how often the relay is asked how the audio is, of all calls at once
 FIRST_BACK_OFF, LAST_BACK_OFF = 0.2, 30.0
 STEADY = 60.0                           # a relay that lived so long starts the back-off anew
 
@@ -88,6 +89,7 @@ class EmbeddedPlane:
         self._memory = SoundMemory()
         self._sounds: dict[str, wire.Sound] = {}    # where each lies; sessions look at it as well
         self._looked_at: object = None
+        self._listened_at = float("-inf")
         self.counts = PlaneCounts()
 
     @property
@@ -100,6 +102,12 @@ class EmbeddedPlane:
 
     def open(self, call: str) -> AbstractAsyncContextManager[MediaSession]:
         return self._open(call)
+
+    def look(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._listened_at >= LOOK_EVERY:
+            self._listened_at = now
+            self._send(wire.Look())
 
     async def start(self) -> RelayLink:
         link = RelayLink(self._heard)
@@ -228,6 +236,10 @@ class EmbeddedPlane:
                 self._say_no(why)
             case wire.Silent() | wire.Played() | wire.Pressed() | wire.RecordingStopped() | wire.Closed():
                 self._hand_on(event)
+            case wire.Arrivals(rows):
+                for row in rows:
+                    if (session := self._sessions.get(row.session)) is not None:
+                        session.arrives(row)
             case wire.Ready() | wire.CannotStart():
                 raise AssertionError("said once, at the start")
             case _:

@@ -21,6 +21,7 @@ TICK = 0.05                             # how often batches of recordings go out
 SECOND = 1.0                            # how often silence and floods are looked for
 MAX_DATAGRAM = 4096                     # no RTP of ours is longer; one byte more tells that it was cut
 MAX_PACKETS_PER_SECOND = 1000           # from all who send to one port; G.711 at 5 ms is 200
+MAX_TOLD = 64                           # sessions, of whose audio is told in a tick: a line of 4 kB, some 0.3 ms
 MAX_STALE = 1000                        # read and thrown away when a port is heard again after a flood
 
 _rtp_numbers = Struct(">HII").unpack_from           # sequence number, timestamp, SSRC: at offset 2
@@ -42,6 +43,7 @@ class Relay:
         self._sessions: dict[int, Session] = {}
         self._translated: dict[int, Session] = {}   # those of which one side says digits as the other one does not
         self._closing: dict[int, Session] = {}      # ports are free; the recording is not complete on the disk yet
+        self._looked_for: deque[int] = deque()      # sessions of whose audio the switch wants to hear
         self._unsent: deque[bytes] = deque()        # events that the switch has not made room for
         self._running = True
         poll.register(control.fileno(), select.EPOLLIN)
@@ -59,6 +61,7 @@ class Relay:
             if now - ticked_at >= TICK:
                 self._tapes.tick(now, now - ticked_at)
                 self._pass_digits(now)
+                self._tell_of_audio()
                 self._hear_of_failures()
                 ticked_at = now
             if now - second_at >= SECOND:
@@ -145,6 +148,10 @@ class Relay:
     def _obey(self, command: wire.Command) -> None:
         if isinstance(command, wire.Open):
             self._open(command.session)
+            return
+        if isinstance(command, wire.Look):
+            if not self._looked_for:
+                self._looked_for.extend(self._sessions)
             return
         if isinstance(command, wire.Sound):
             self._players.learn(command)
@@ -251,6 +258,15 @@ class Relay:
             for digit in session.tones.tick(now):
                 side = session.tones.how.side
                 self._tell(wire.Pressed(session.number, side, digit.digit, round(digit.seconds * 1000)))
+
+    def _tell_of_audio(self) -> None:
+        rows: list[wire.Arrival] = []
+        while self._looked_for and len(rows) < MAX_TOLD:
+            session = self._sessions.get(self._looked_for.popleft())
+            if session is not None and (arrival := session.arrival()) is not None:
+                rows.append(arrival)
+        if rows:
+            self._tell(wire.Arrivals(rows))
 
     def _every_second(self, now: float) -> None:
         for session in self._sessions.values():

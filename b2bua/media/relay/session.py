@@ -126,6 +126,14 @@ class Session:
         caller, callee = (self._direction(side) for side in (0, 1))
         return wire.Closed(self.number, caller, callee, self.recorded)
 
+    def arrival(self) -> wire.Arrival | None:
+        """None: nothing has come yet."""
+        caller, callee = self._receptions
+        if not caller.packets and not callee.packets:
+            return None
+        jitter = round(caller.jitter_ms, 1), round(callee.jitter_ms, 1)
+        return wire.Arrival(self.number, (caller.packets, callee.packets), (caller.lost, callee.lost), jitter)
+
     def free(self) -> None:
         """The relay collects no garbage, so that nothing may be left in a ring."""
         for port in (*self.rtp, *self.rtcp):

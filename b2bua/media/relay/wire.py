@@ -92,7 +92,11 @@ class Close(NamedTuple):
     session: int
 
 
-Command = Open | Remote | SendDigit | Record | Watch | Sound | Play | Tune | Stop | Close
+class Look(NamedTuple):
+    """Tell how the audio of all sessions arrives: Arrivals follow, some at a time."""
+
+
+Command = Open | Remote | SendDigit | Record | Watch | Sound | Play | Tune | Stop | Close | Look
 
 
 class Ready(NamedTuple):
@@ -166,14 +170,27 @@ class Closed(NamedTuple):
     recorded: bool
 
 
-Event = Ready | CannotStart | Opened | NoPorts | Silent | Played | Pressed | RecordingStopped | Closed
+class Arrival(NamedTuple):
+    """What has come of a session, each of caller and callee."""
+
+    session: int
+    packets: tuple[int, int]
+    lost: tuple[int, int]
+    jitter_ms: tuple[float, float]
+
+
+class Arrivals(NamedTuple):
+    rows: list[Arrival]
+
+
+Event = Ready | CannotStart | Opened | NoPorts | Silent | Played | Pressed | RecordingStopped | Closed | Arrivals
 
 _COMMANDS: dict[str, type[Command]] = {
-    kind.__name__: kind for kind in (Open, Remote, SendDigit, Record, Watch, Sound, Play, Tune, Stop, Close)
+    kind.__name__: kind for kind in (Open, Remote, SendDigit, Record, Watch, Sound, Play, Tune, Stop, Close, Look)
 }
 _EVENTS: dict[str, type[Event]] = {
     kind.__name__: kind
-    for kind in (Ready, CannotStart, Opened, NoPorts, Silent, Played, Pressed, RecordingStopped, Closed)
+    for kind in (Ready, CannotStart, Opened, NoPorts, Silent, Played, Pressed, RecordingStopped, Closed, Arrivals)
 }
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -211,4 +228,6 @@ def _event(line: bytes) -> Event:
     if name == Closed.__name__:
         number, caller, callee, recorded = values
         return Closed(number, Direction(*caller), Direction(*callee), recorded)
+    if name == Arrivals.__name__:
+        return Arrivals([Arrival(number, *map(tuple, pairs)) for number, *pairs in values[0]])
     return _EVENTS[name](*values)

@@ -10,6 +10,7 @@ import pytest
 from b2bua.calls.call import CallInProgress
 from b2bua.calls.invitation import Invitation, Shown, shown
 from b2bua.cdr import CallId, Direction
+from b2bua.crm.functions import CrmFunctions
 from b2bua.crm.port import Contact, EntityKind
 from b2bua.directory import CrmAccount
 from b2bua.ua.leg import Inbox
@@ -28,7 +29,8 @@ def a_call(crm: CrmAccount | None = ACCOUNT) -> CallInProgress:
 
 
 @pytest.mark.parametrize(
-    ("crm", "name"), [(ACCOUNT, "Иван"), (replace(ACCOUNT, set_caller_name=False), ""), (None, "")]
+    ("crm", "name"),
+    [(ACCOUNT, "Иван"), (replace(ACCOUNT, functions=CrmFunctions(set_caller_name=False)), ""), (None, "")],
 )
 def test_the_outside_party_has_the_crms_name_where_the_client_wants_it(crm: CrmAccount | None, name: str) -> None:
     assert shown(a_call(crm), None) == Shown(IVAN, name)

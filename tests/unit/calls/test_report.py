@@ -51,7 +51,7 @@ def test_talk_time_counts_from_the_answer_and_the_note_from_the_invite() -> None
     assert (note.started_at, note.talk_seconds, note.user, note.phone, note.did) == (START, 61, 77, IVAN, DID)
 
 
-def test_a_missed_call_is_the_responsible_users_else_the_default_users() -> None:
+def test_a_missed_call_that_rang_nobody_is_the_responsible_users_else_the_default_users() -> None:
     for contact, user in ((Contact(EntityKind.CONTACT, 1, "Иван", 78), 78), (None, 70)):
         call, _ = a_call()
         call.contact = contact

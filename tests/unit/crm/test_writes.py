@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from b2bua.cdr import CallId, ClientId, Direction, Disposition
-from b2bua.crm.port import CallNote
+from b2bua.crm.functions import CardKind
+from b2bua.crm.port import CallNote, Card, CrmWrite, Deal, Purpose, RecordingLink, TalkedTo, Task
 from b2bua.crm.writes import UnreadableWrite, from_json, key_of, lane_of, to_json
 
 NOTE = CallNote(
@@ -18,9 +19,30 @@ NOTE = CallNote(
 )
 
 
-@pytest.mark.parametrize("note", [NOTE, replace(NOTE, user=None, contact_name=None, recording=None, phone="")])
-def test_a_note_comes_back_as_it_was(note: CallNote) -> None:
-    assert from_json(to_json(note)) == note
+CALL, ACME, IVAN, AT = NOTE.call, NOTE.client, NOTE.phone, NOTE.started_at
+WRITES: list[CrmWrite] = [
+    NOTE,
+    replace(NOTE, user=None, contact_name=None, recording=None, phone="", talked=("Анна (101)", "102")),
+    Card(CALL, ACME, Direction.INBOUND, IVAN, AT, CardKind.UNSORTED, None, "Новый +74951234567", "телефония", ""),
+    Deal(CALL, ACME, IVAN, AT, 77, "Звонок", 11, None, ""),
+    RecordingLink(CALL, ACME, IVAN, AT, "rec-1"),
+    Task(CALL, ACME, IVAN, AT, Purpose.FILL_IN, None, "Заполнить", AT),
+    Task(CALL, ACME, IVAN, AT, Purpose.CALL_BACK, 77, "Перезвонить", AT),
+    TalkedTo(CALL, ACME, IVAN, AT),
+]
+
+
+@pytest.mark.parametrize("write", WRITES, ids=key_of)
+def test_a_write_comes_back_as_it_was(write: CrmWrite) -> None:
+    assert from_json(to_json(write)) == write
+
+
+def test_what_a_call_owes_has_a_key_each() -> None:
+    assert len({key_of(write) for write in WRITES[1:]}) == len(WRITES) - 1
+
+
+def test_a_note_of_the_version_before_is_read() -> None:
+    assert from_json(to_json(NOTE).replace(', "talked": []', "")) == NOTE
 
 
 NO_WRITES = ["", "{}", "[]", "null", '{"kind": "poem"}', to_json(NOTE).replace("inbound", "sideways")]

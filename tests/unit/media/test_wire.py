@@ -12,7 +12,7 @@ COMMANDS = [
     wire.Open(1), wire.Remote(1, 0, "192.0.2.1", 4000, "192.0.2.1", 4001, {"8": "PCMA/8000"}, on_hold=False),
     wire.Record(1, "abcdefghijklmnop"), wire.Watch(1), wire.Close(1),
     wire.Sound("busy", 160, 78400), wire.Play(1, 0, 3, "busy", True, False, 8, False), wire.Tune(1, 0, 0, True, False),
-    wire.Stop(1, 0),
+    wire.Stop(1, 0), wire.Look(),
 ]
 REPORT = wire.Direction(1, 2, 3, 4.5, 6, "PCMA/8000", 7)
 EVENTS = [
@@ -20,6 +20,7 @@ EVENTS = [
     wire.Played(1, 0, 3),
     wire.RecordingStopped(1, "abcdefghijklmnop", "No space left on device"),
     wire.Closed(1, REPORT, REPORT, recorded=True),
+    wire.Arrivals([wire.Arrival(1, (50, 49), (0, 1), (0.1, 7.5)), wire.Arrival(2, (1, 0), (0, 0), (0.0, 0.0))]),
 ]
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from b2bua.media import raw
+from b2bua.recording import waveform
 from b2bua.recording.formats import RATE, RtpPacket
 from b2bua.recording.recorder import (
     CHUNK,
@@ -190,7 +191,20 @@ def test_a_recording_becomes_an_mp3_and_the_raw_file_goes(source: Path, tmp_path
     assert outcome.seconds == pytest.approx(2.01)
     assert outcome.size == outcome.path.stat().st_size == pytest.approx(6030, rel=0.15)
     assert not source.exists()
-    assert [path.name for path in outcome.path.parent.iterdir()] == [outcome.path.name]
+    beside = waveform.path_beside(outcome.path)
+    assert {*outcome.path.parent.iterdir()} == {outcome.path, beside}
+
+
+def test_beside_it_is_how_loud_each_side_was(source: Path, tmp_path: Path) -> None:
+    write(source, [(0, 0.0, rtp(0)), (0, 0.02, rtp(1)), (1, 12.0, rtp(0)), (0, 12.5, rtp(2))])
+    outcome = finish(source, tmp_path, 24)
+    assert isinstance(outcome, Finished)
+    drawn = waveform.read(outcome.path)
+    assert drawn is not None
+    assert (drawn.seconds, drawn.slice_seconds) == (outcome.seconds, 0.05)
+    heard = [[number for number, level in enumerate(side) if level] for side in (drawn.caller, drawn.callee)]
+    assert heard == [[0, 250], [240]]
+    assert max(drawn.caller) == 32124 >> 7
 
 
 def test_both_sides_are_on_one_clock(source: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from random import Random
 import pytest
 
 from b2bua.cdr import EndReason
+from b2bua.crm.functions import CrmFunctions
 from b2bua.crm.port import Contact, EntityKind
 from b2bua.directory import Cause, Directory, Extension, Hours, Strategy
 from b2bua.routing.dialplan import find_did, plan_from_extension, plan_inbound
@@ -62,7 +63,8 @@ def test_the_responsible_person_rings_first_and_the_destination_follows(
 def test_with_the_function_off_the_contact_changes_nothing() -> None:
     client = OFFICE.clients[0]
     assert client.crm is not None
-    off = replace(OFFICE, clients=(replace(client, crm=replace(client.crm, forward_to_responsible=False)),))
+    account = replace(client.crm, functions=CrmFunctions(forward_to_responsible=False))
+    off = replace(OFFICE, clients=(replace(client, crm=account),))
     assert rung(plan_inbound(off, ACME, NUMBER, ivan(77), everybody, CHOICE, NOON)) == [["102"]]
 
 

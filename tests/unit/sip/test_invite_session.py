@@ -29,6 +29,7 @@ from b2bua.sip.effects import (
 from b2bua.sip.grammar import ProtocolMisuse
 from b2bua.sip.invite_session import MAX_OWED, InviteSession
 from b2bua.sip.message import Request, Response
+from b2bua.sip.reoffers import MAX_REFRESHES
 from b2bua.sip.session_timer import SessionTimerPolicy
 from b2bua.sip.stack import State
 from b2bua.sip.uac_invite import MAX_BRANCHES
@@ -923,6 +924,30 @@ def test_a_422_is_answered_with_a_larger_interval() -> None:
     assert callee.invite.session_expires is not None
     assert callee.invite.session_expires.seconds == 300
     assert callee.invite.min_se == 300
+
+
+@pytest.mark.parametrize("again", [
+    lambda asked: (422, ("Min-SE", str(100 + asked))), lambda _: (500, ("Retry-After", "0")),
+], ids=["422", "500"])
+def test_a_peer_that_never_has_enough_of_refreshes_is_asked_so_often_and_no_more(
+    again: Callable[[int], tuple[int, tuple[str, str]]],
+) -> None:
+    wire = Wire(timer_config())
+    is_up(wire)
+    wire.fate = losing("UPDATE")
+    wire.run(wire.now + 46)
+    asked: list[int] = []
+    while (update := wire.sent[-1]).cseq.number not in asked:
+        assert isinstance(update, Request)
+        asked.append(update.cseq.number)
+        status, header = again(len(asked))
+        wire.inject(wire.caller, bytes(update.response(status, headers=[header])))
+        wire.settle()
+    assert len(asked) == MAX_REFRESHES
+    wire.run(wire.now + 200)                # the session goes on until it expires
+    assert {cause for _, cause in ends(wire.caller) + ends(wire.callee)} == {EndCause.SESSION_EXPIRED, EndCause.BYE}
+    wire.run(wire.now + 200)
+    assert wire.is_empty
 
 
 # -- inside the dialog ---------------------------------------------------------------------------------------------

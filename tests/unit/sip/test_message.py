@@ -103,6 +103,18 @@ def test_a_stateless_answer_has_the_same_tag_each_time() -> None:
     assert None not in tags
 
 
+def test_what_is_abbreviated_says_the_same_in_fewer_bytes() -> None:
+    long, brief = (request().response(200, to_tag="t", headers=[("Allow", "INVITE"), ("Supported", "timer")],
+                                      body=b"v=0") for _ in range(2))
+    brief.abbreviate()
+    assert len(bytes(brief)) < len(bytes(long))
+    assert not {b"Via", b"From", b"To", b"Call-ID", b"Supported", b"Content-Type", b"Content-Length"} & {
+        line.partition(b":")[0] for line in bytes(brief).split(b"\r\n")}
+    assert bytes(parse(bytes(brief))) == bytes(parse(bytes(long)))
+    with pytest.raises(ProtocolMisuse):
+        brief.headers.add("Allow", "ACK")               # it is written
+
+
 def test_typed_properties_are_read_from_their_fields() -> None:
     message = request(
         Contact="<sip:a@192.0.2.1>;expires=60, <sip:a@192.0.2.2>", Route="<sip:r;lr>", Supported="100rel, Timer",

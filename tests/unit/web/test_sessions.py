@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from b2bua.cdr import ClientId
 from web.sessions import MOST_ENDED, SESSION_SECONDS, Session, Sessions
 
 KEY = b"a key"
@@ -21,7 +22,7 @@ class Clock:
 def test_a_session_is_known_until_it_expires() -> None:
     clock = Clock()
     sessions = Sessions(KEY, clock)
-    cookie = sessions.open()
+    _, cookie = sessions.open()
     clock.now += SESSION_SECONDS - 1
     assert sessions.read(cookie) is not None
     clock.now += 1
@@ -29,17 +30,15 @@ def test_a_session_is_known_until_it_expires() -> None:
 
 
 def test_a_session_outlives_a_restart_and_not_another_key() -> None:
-    cookie = Sessions(KEY).open()
+    _, cookie = Sessions(KEY).open()
     assert Sessions(KEY).read(cookie) is not None
     assert Sessions(b"another key").read(cookie) is None
 
 
 def test_a_session_that_was_ended_stays_ended_and_others_go_on() -> None:
     sessions = Sessions(KEY)
-    mine, other = sessions.open(), sessions.open()
-    session = sessions.read(mine)
-    assert session is not None
-    sessions.end(session)
+    (session, mine), (_, other) = sessions.open(), sessions.open()
+    sessions.end([session.id])
     assert sessions.read(mine) is None
     assert not sessions.is_open(session)
     assert sessions.read(other) is not None
@@ -48,12 +47,12 @@ def test_a_session_that_was_ended_stays_ended_and_others_go_on() -> None:
 def test_ended_sessions_do_not_pile_up() -> None:
     sessions = Sessions(KEY)
     for number in range(MOST_ENDED + 10):
-        sessions.end(Session(str(number), 2**40))
+        sessions.end([str(number)])
     assert sessions.is_open(Session("0", 2**40))
     assert not sessions.is_open(Session(str(MOST_ENDED + 9), 2**40))
 
 
-@pytest.mark.parametrize("cookie", [None, "", ".", "..", "a.b.c", "a.99999999999.", "é.1.é", "." * 500])
+@pytest.mark.parametrize("cookie", [None, "", ":", ":::", "a:b:c:d", "a:99999999999:::", "é:1::é:", ":" * 500])
 def test_what_we_did_not_make_is_no_session(cookie: str | None) -> None:
     assert Sessions(KEY).read(cookie) is None
 
@@ -66,8 +65,17 @@ def test_no_cookie_breaks_it(cookie: str) -> None:
 
 def test_a_longer_life_cannot_be_written_in() -> None:
     sessions = Sessions(KEY)
-    name, expires_at, seal = sessions.open().split(".")
-    assert sessions.read(f"{name}.{int(expires_at) + 1}.{seal}") is None
+    name, expires_at, *rest = sessions.open()[1].split(":")
+    assert sessions.read(":".join((name, str(int(expires_at) + 1), *rest))) is None
+
+
+def test_an_administrator_is_of_one_client_and_one_password() -> None:
+    sessions = Sessions(KEY)
+    session, cookie = sessions.open(ClientId("acme"), "a hash")
+    assert sessions.read(cookie) == session
+    assert session.client == "acme"
+    assert session.password == sessions.print_of("a hash") != sessions.print_of("another hash")
+    assert sessions.read(cookie.replace("acme", "beta")) is None
 
 
 def test_a_form_token_fits_its_owner_only() -> None:
@@ -82,5 +90,5 @@ def test_a_form_token_fits_its_owner_only() -> None:
 
 def test_a_session_cookie_is_no_form_token() -> None:
     sessions = Sessions(KEY)
-    content, _, seal = sessions.open().rpartition(".")
+    content, _, seal = sessions.open()[1].rpartition(":")
     assert not sessions.is_form_token(content, seal)
