@@ -1,7 +1,9 @@
 """What the relay itself says to one side of a session: a stream of its own, a frame every 20 ms (RFC 3550 §5.1).
 
-Each stream keeps its own deadlines, from its first packet on, so that none drifts and no two of them fall together by
-rule. All is done between two rounds of relayed packets, and no more than MAX_BURST packets at a time.
+All that is played to a side in a call is one stream, however many sounds: phones are known that hear nothing more when
+a stream gives way to another one within its first 100 ms (baresip 1.0). Each stream keeps its own deadlines, from its
+first packet on, so that none drifts and no two of them fall together by rule. All is done between two rounds of relayed
+packets, and no more than MAX_BURST packets at a time.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from b2bua.media.relay import wire
 from b2bua.media.relay.session import Session
 
 FRAME = 160                             # samples, and bytes of G.711
+RATE = 8000                             # samples a second
 INTERVAL = 0.02                         # seconds; whatever ptime they prefer, all must take it (RFC 3551 §4.2)
 MAX_BURST = 32                          # packets in one go: a third of a millisecond that relayed packets wait, at most
 MIN_ROUND = 0.001                       # seconds for relayed packets between two goes, even when we are late
@@ -32,15 +35,38 @@ class Words(Protocol):
     def __getitem__(self, part: slice) -> bytes: ...
 
 
+class Stream:
+    """What one side hears of us in a call: where its next packet stands (RFC 3550 §5.1)."""
+
+    __slots__ = ("due", "sequence", "ssrc", "timestamp")
+
+    def __init__(self) -> None:
+        self.ssrc = random.getrandbits(32)              # to be told apart, not secret (RFC 3550 §8.1)
+        self.sequence = random.getrandbits(16)
+        self.timestamp = random.getrandbits(32)         # of the frame that is due
+        self.due = -inf                                 # nothing has been said yet
+
+    def resume(self, now: float) -> None:
+        """A sound begins: with the frame that is due, or after the silence since then."""
+        if self.due == -inf:
+            self.due = now
+        elif now > self.due:
+            self.pass_time(round((now - self.due) * RATE))
+            self.due = now
+
+    def pass_time(self, samples: int) -> None:
+        self.timestamp = (self.timestamp + samples) & 0xFFFFFFFF
+
+
 class Player:
     """One sound on its way to one side."""
 
-    __slots__ = ("_at", "_begin", "_mark", "_mu_law", "_payload_type", "_play", "_rtp", "_samples", "_sequence",
-                 "_ssrc", "_timestamp", "_words", "due", "listens", "over", "session")  # fmt: skip
+    __slots__ = ("_at", "_begin", "_mark", "_mu_law", "_payload_type", "_play", "_rtp", "_samples", "_words", "listens",
+                 "over", "session", "stream")  # fmt: skip
 
-    def __init__(self, session: Session, play: wire.Play, sound: wire.Sound, words: Words) -> None:
+    def __init__(self, session: Session, play: wire.Play, sound: wire.Sound, words: Words, stream: Stream) -> None:
         self.session = session
-        self.due = 0.0
+        self.stream = stream
         self.over = False
         self.listens = True
         self._rtp = session.rtp[play.side], session.rtp[1 - play.side]
@@ -50,9 +76,6 @@ class Player:
         self._at = 0
         self._payload_type, self._mu_law = play.payload_type, play.mu_law
         self._mark = True               # the first packet, and the first after a pause (RFC 3551 §4.1)
-        self._ssrc = random.getrandbits(32)             # to be told apart, not secret (RFC 3550 §8.1)
-        self._sequence = random.getrandbits(16)
-        self._timestamp = random.getrandbits(32)
 
     @property
     def parts(self) -> bool:
@@ -64,17 +87,18 @@ class Player:
 
     def step(self, now: float) -> wire.Played | None:
         """The frame that is due. Time goes on while nobody listens."""
-        late = now - self.due
+        stream = self.stream
+        late = now - stream.due
         if late > MAX_LATE:             # the sound stops meanwhile, its clock does not
             missed = int(late / INTERVAL)
-            self.due += missed * INTERVAL
-            self._pass_time(missed)
+            stream.due += missed * INTERVAL
+            stream.pass_time(missed * FRAME)
         if self._is_heard(now):
             self._send()
         else:
             self._mark = True
-        self._pass_time(1)
-        self.due += INTERVAL
+        stream.pass_time(FRAME)
+        stream.due += INTERVAL
         self._at += FRAME
         if self._at < self._samples:
             return None
@@ -90,20 +114,19 @@ class Player:
 
     def _send(self) -> None:
         here, _ = self._rtp
+        stream = self.stream
         begin = self._begin + self._at + (self._samples if self._mu_law else 0)
         kind = self._payload_type | (0x80 if self._mark else 0)
-        packet = _header(0x80, kind, self._sequence, self._timestamp, self._ssrc) + self._words[begin : begin + FRAME]
+        header = _header(0x80, kind, stream.sequence, stream.timestamp, stream.ssrc)
+        packet = header + self._words[begin : begin + FRAME]
         self._mark = False
-        self._sequence = (self._sequence + 1) & 0xFFFF
+        stream.sequence = (stream.sequence + 1) & 0xFFFF
         destination = here.latch.destination
         assert destination is not None
         try:
             here.send(memoryview(packet), destination)
         except OSError:                 # no route, a full buffer: like a loss on the way
             return
-
-    def _pass_time(self, frames: int) -> None:
-        self._timestamp = (self._timestamp + frames * FRAME) & 0xFFFFFFFF
 
 
 class Players:
@@ -113,6 +136,7 @@ class Players:
         self._words = words
         self._sounds: dict[str, wire.Sound] = {}
         self._players: dict[tuple[int, int], Player] = {}           # by session and side
+        self._streams: dict[tuple[int, int], Stream] = {}           # likewise, until the session ends
         self._due: list[tuple[float, int, Player]] = []             # a heap; those that were stopped fall out when due
         self._new: list[Player] = []                                # their time begins at the next look
         self._turn = count()
@@ -125,7 +149,9 @@ class Players:
         if sound is None:
             return                      # the switch plays only what it has told of before
         self.stop(session, play.side)
-        player = self._players[play.session, play.side] = Player(session, play, sound, self._words)
+        side = play.session, play.side
+        stream = self._streams.setdefault(side, Stream())
+        player = self._players[side] = Player(session, play, sound, self._words, stream)
         self._new.append(player)
         self._part(session)
 
@@ -143,6 +169,7 @@ class Players:
     def leave(self, session: Session) -> None:
         for side in (0, 1):
             self.stop(session, side)
+            self._streams.pop((session.number, side), None)
 
     def until(self, tick: float, now: float) -> float:
         """How long packets may be relayed until something is due here, or it is the tick."""
@@ -152,8 +179,9 @@ class Players:
     def play(self, now: float) -> list[wire.Played]:
         """Send what is due; what has come to its end."""
         for player in self._new:
-            player.due = now
-            self._put(player)
+            if not player.over:
+                player.stream.resume(now)
+                self._put(player)
         self._new.clear()
         ended = []
         for _ in range(MAX_BURST):
@@ -171,7 +199,7 @@ class Players:
         return ended
 
     def _put(self, player: Player) -> None:
-        heapq.heappush(self._due, (player.due, next(self._turn), player))
+        heapq.heappush(self._due, (player.stream.due, next(self._turn), player))
 
     def _part(self, session: Session) -> None:
         both = [self._players.get((session.number, side)) for side in (0, 1)]

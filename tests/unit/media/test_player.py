@@ -192,8 +192,40 @@ def test_another_sound_takes_the_place_of_what_is_played() -> None:
     call.players.play(0.0)
     call.play(number=2)
     assert call.run(0.01, 1.0) == [wire.Played(1, 0, 2)]
-    assert [packet[5] for packet in call.wires[0].heard] == [1, 1, 2, 3]
-    assert len({packet[4] for packet in call.wires[0].heard}) == 2
+    heard = call.wires[0].heard
+    assert [packet[5] for packet in heard] == [1, 1, 2, 3]
+    assert [packet[0] for packet in heard] == [1, 1, 0, 0]
+    assert_one_stream(heard)
+
+
+def assert_one_stream(heard: list[tuple[int, int, int, int, int, int]]) -> None:
+    assert len({packet[4] for packet in heard}) == 1
+    assert steps([packet[2] for packet in heard], 16) <= {1}
+    assert all(step >= FRAME for step in steps([packet[3] for packet in heard], 32))
+
+
+@given(st.lists(st.tuples(st.floats(0.0005, 3.0), st.booleans()), min_size=1, max_size=8))
+def test_all_that_one_side_hears_in_a_call_is_one_stream_whose_clock_is_the_world_s(
+    sounds: list[tuple[float, bool]]
+) -> None:
+    call = Call()
+    now = 7.0
+    said_at: list[float] = []
+    for seconds, stopped in sounds:
+        call.play()
+        end = now + seconds
+        while now < end:
+            before = len(call.wires[0].sent)
+            call.players.play(now)
+            said_at += [now] * (len(call.wires[0].sent) - before)
+            now = min(call.players.until(now + 0.05, now), end)
+        if stopped:
+            call.players.stop(call.session, 0)
+    heard = call.wires[0].heard
+    assert_one_stream(heard)
+    for (at, packet), (later, following) in pairwise(zip(said_at, heard, strict=True)):
+        samples = (following[3] - packet[3]) % (1 << 32)
+        assert samples == pytest.approx((later - at) * 8000, abs=0.002 * 8000)
 
 
 def test_who_does_not_listen_gets_nothing_and_time_goes_on() -> None:
