@@ -12,10 +12,11 @@ from typing import Annotated
 import structlog
 import typer
 
-from b2bua.apply_file import apply_file, merged, read_directory
+from b2bua.apply.difference import Change, difference
+from b2bua.apply.file import apply_file, merged, read_directory
 from b2bua.cdr import CallRecord, ClientId
-from b2bua.check import checked, notes
 from b2bua.commands import bans, crm, outbox, recordings, widget
+from b2bua.commands.check import checked, notes
 from b2bua.commands.terminal import (
     RUNTIME_FAULT,
     WRONG_CONFIGURATION,
@@ -29,7 +30,6 @@ from b2bua.commands.terminal import (
     troubles_told,
 )
 from b2bua.config import Settings, load_settings
-from b2bua.difference import Change, difference
 from b2bua.directory import Directory
 from b2bua.faults import ConfigurationFaults
 from b2bua.keys import open_sealer
@@ -105,7 +105,7 @@ def apply(file: Annotated[Path, typer.Argument(metavar="FILE", help="Clients, tr
 
 
 async def _apply(settings: Settings, file: Path, *, dry_run: bool, prune: bool) -> list[Change]:
-    from b2bua.call_lists import somebody
+    from b2bua.commands.call_lists import somebody
     known = sounds.names(settings.media.sounds)
     wanted = read_directory(file, settings.sip.realm, known)      # before the database is touched, or made
     if dry_run and not await is_there(settings):
@@ -162,7 +162,7 @@ def calls(config: ConfigOption = None,
           client: Annotated[str | None, typer.Option("--client", help="Only this client's calls.")] = None,
           as_json: JsonOption = False) -> None:
     """Calls in progress, those from unknown addresses, and the last ones."""
-    from b2bua.call_lists import as_plain, last_table, live_calls, live_table, turned_away_table
+    from b2bua.commands.call_lists import as_plain, last_table, live_calls, live_table, turned_away_table
     with faults_told(config):
         settings = load_settings(config)
     live = live_calls(settings, client)
@@ -193,7 +193,7 @@ def explain(client: Annotated[str, typer.Option("--client", help="Whose call.")]
             dialled: Annotated[str, typer.Option("--to", metavar="N", help="Number, extension or group.")],
             config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """What would happen to such a call now, and why; no phone rings."""
-    from b2bua.explanation import explanation, told
+    from b2bua.commands.explanation import explanation, told
     with faults_told(config):
         settings = load_settings(config)
     with troubles_told():

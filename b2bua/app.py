@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import structlog
 import uvloop
 
+from b2bua.apply.office import Offices
 from b2bua.calls.dial import StepDialler
 from b2bua.calls.errands import Errands
 from b2bua.calls.left_behind import Undertaker
@@ -49,7 +50,6 @@ from b2bua.net.tls import TlsTransport
 from b2bua.net.transport import Judge, MessageTransport
 from b2bua.net.udp import UdpTransport
 from b2bua.net.udp_sockets import UdpSockets
-from b2bua.office import Offices
 from b2bua.recording.archive import Archive
 from b2bua.sip.admission import Admission, Verdict
 from b2bua.sip.auth import DigestPolicy, DigestServer
@@ -83,7 +83,7 @@ from b2bua.upkeep import (
 from web.amocrm_webhooks import AmoWebhooks
 from web.app import create_app
 from web.server import bind_web, serve_web
-from web.set_up import SetUp
+from web.setup.things import SetUp
 
 LAST_DELIVERIES = 5.0                      # seconds for what is on its way to a CRM when we end
 SPARE_SESSIONS = 1000                      # beside two for each call: challenged INVITEs, forks

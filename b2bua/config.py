@@ -22,11 +22,11 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from b2bua.apply.toml_lines import LocatedToml, TomlSyntax, locate
 from b2bua.faults import ConfigurationFaults, Fault, Location, did_you_mean, faults_of_validation, in_order, model_at
 from b2bua.net.certificates import CertificateFiles
 from b2bua.sealing import SHORTEST_KEY
 from b2bua.sip.effects import Address
-from b2bua.toml_lines import LocatedToml, TomlSyntax, locate
 
 ENVIRONMENT = "SMARTSWITCH_"
 NOT_SETTINGS = frozenset({"SMARTSWITCH_CONFIG"})       # names the file itself; read by the command line

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from b2bua.apply.toml_lines import LocatedToml
 from b2bua.phrases import Phrase, Wrong
-from b2bua.toml_lines import LocatedToml
 
 Location = tuple[str | int, ...]
 

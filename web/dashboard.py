@@ -17,7 +17,7 @@ from b2bua.cdr import ClientId
 from b2bua.control import Control
 from b2bua.metrics import WebCounters
 from b2bua.store.store import Store
-from web.board import EVERY, NOTHING, TOKEN, Boards
+from web.admin.board import EVERY, NOTHING, TOKEN, Boards
 from web.control_token import ControlToken
 from web.health import not_ready
 from web.pages import NO_STORE

@@ -19,8 +19,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from b2bua.apply.office import Complaint
 from b2bua.faults import model_at
-from b2bua.office import Complaint
 from b2bua.phrases import Phrase
 from web.office_words import CHOICES, IN_PAGES, KEPT, WORDS
 

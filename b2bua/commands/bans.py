@@ -25,7 +25,7 @@ def bans(context: typer.Context, config: ConfigOption = None, as_json: JsonOptio
     """Who is banned now, why, and for how long still."""
     if context.invoked_subcommand is not None:
         return
-    from b2bua.ban_list import ban_table, bans_in_force
+    from b2bua.commands.ban_list import ban_table, bans_in_force
     with faults_told(config):
         settings = load_settings(config)
     with troubles_told():
@@ -40,7 +40,7 @@ def bans(context: typer.Context, config: ConfigOption = None, as_json: JsonOptio
 def lift(subject: Annotated[str, typer.Argument(metavar="ADDRESS|ACCOUNT", help="As `smartswitch bans` shows it.")],
          config: ConfigOption = None) -> None:
     """Forgives an address, or an account, everything, at once."""
-    from b2bua.ban_list import lift_ban
+    from b2bua.commands.ban_list import lift_ban
     with faults_told(config):
         settings = load_settings(config)
     with troubles_told():

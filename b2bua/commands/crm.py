@@ -20,7 +20,7 @@ ClientOption = Annotated[str, typer.Option("--client", help="Whose account.")]
 def status(client: Annotated[str | None, typer.Option("--client", help="Only this client's account.")] = None,
            config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """The state of each connection, since when, until when, and what to do."""
-    from b2bua.crm_accounts import status_table, statuses
+    from b2bua.commands.crm_accounts import status_table, statuses
     with faults_told(config):
         settings = load_settings(config)
     with troubles_told():
@@ -36,7 +36,7 @@ def status(client: Annotated[str | None, typer.Option("--client", help="Only thi
 @cli.command()
 def link(client: ClientOption, config: ConfigOption = None) -> None:
     """The address where an administrator of the account lets the integration in; good for an hour."""
-    from b2bua.crm_accounts import link as made
+    from b2bua.commands.crm_accounts import link as made
     with faults_told(config):
         settings = load_settings(config)
     with troubles_told():
@@ -49,7 +49,7 @@ def connect_command(client: ClientOption,
                     host: Annotated[str | None, typer.Option("--host", help="NAME.amocrm.ru, if it has moved.")] = None,
                     config: ConfigOption = None) -> None:
     """Connects an account by a code that was copied, where amoCRM cannot reach the redirect address."""
-    from b2bua.crm_accounts import connect
+    from b2bua.commands.crm_accounts import connect
     with faults_told(config):
         settings = load_settings(config)
     with troubles_told():
@@ -63,8 +63,8 @@ def users(client: ClientOption,
           refresh: Annotated[bool, typer.Option("--refresh", help="Ask the CRM first.")] = False,
           config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Who is who in a client's CRM: extension, active or not, and what is wrong."""
-    from b2bua.user_list import faults_told as told
-    from b2bua.user_list import user_table, users_of
+    from b2bua.commands.user_list import faults_told as told
+    from b2bua.commands.user_list import user_table, users_of
     with faults_told(config):
         settings = load_settings(config)
     with troubles_told():

@@ -33,7 +33,7 @@ def outbox(context: typer.Context, config: ConfigOption = None,
     """What is owed to the CRMs, the newest first, and what was set aside with the reason."""
     if context.invoked_subcommand is not None:
         return
-    from b2bua.outbox_list import Lists, as_plain, aside_table, owed, waiting_table
+    from b2bua.commands.outbox_list import Lists, as_plain, aside_table, owed, waiting_table
     with faults_told(config):
         settings = load_settings(config)
     with troubles_told():
@@ -52,7 +52,7 @@ def outbox(context: typer.Context, config: ConfigOption = None,
 @cli.command()
 def resend(rows: RowIds, config: ConfigOption = None) -> None:
     """Tries again what was set aside; what had arrived all the same is found, and not doubled."""
-    from b2bua.outbox_list import resend as resend_rows
+    from b2bua.commands.outbox_list import resend as resend_rows
     with faults_told(config):
         settings = load_settings(config)
     with troubles_told():
@@ -64,7 +64,7 @@ def resend(rows: RowIds, config: ConfigOption = None) -> None:
 def drop(rows: RowIds, why: Annotated[str, typer.Option("--why", help="Kept with them.")],
          config: ConfigOption = None) -> None:
     """Never sends what was set aside."""
-    from b2bua.outbox_list import drop as drop_rows
+    from b2bua.commands.outbox_list import drop as drop_rows
     with faults_told(config):
         settings = load_settings(config)
     with troubles_told():

@@ -37,7 +37,7 @@ def restore(what: Recorded, config: ConfigOption = None) -> None:
 
 
 def _decide(config: Path | None, what: str, *, revoked: bool) -> None:
-    from b2bua.recording_list import decide
+    from b2bua.commands.recording_list import decide
     with faults_told(config):
         settings = load_settings(config)
     with troubles_told():
@@ -53,7 +53,7 @@ def fetches_command(what: Recorded, config: ConfigOption = None,
                     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many.")] = 50,
                     as_json: JsonOption = False) -> None:
     """Who fetched a recording, when, and how much of it."""
-    from b2bua.recording_list import as_plain, fetch_table, fetches
+    from b2bua.commands.recording_list import as_plain, fetch_table, fetches
     with faults_told(config):
         settings = load_settings(config)
     with troubles_told():

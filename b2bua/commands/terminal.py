@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from b2bua.commands.daemon_link import DaemonRefused, DaemonUnreachable
 from b2bua.config import Settings
 from b2bua.crm.port import NotConnected
-from b2bua.daemon_link import DaemonRefused, DaemonUnreachable
 from b2bua.faults import ConfigurationFaults
 from b2bua.keys import KeysUnavailable
 from b2bua.media.plane import MediaError

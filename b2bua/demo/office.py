@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from b2bua import app
-from b2bua.apply_file import apply_file
+from b2bua.apply.file import apply_file
 from b2bua.config import (
     Listener,
     MediaSettings,

@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import delete, select
 
+from b2bua.apply.difference import Change, FieldChange
 from b2bua.cdr import ClientId
-from b2bua.difference import Change, FieldChange
 from b2bua.store.engine import Database, whole
 from b2bua.store.rows import storable
 from b2bua.store.schema import changes
@@ -29,7 +29,7 @@ class LoggedChange:
     client: ClientId
     who: str                           # "operator", a login, "apply by root@pbx"; "": not known
     generation: int                    # of the directory: what one step has changed has one
-    sign: str                          # as b2bua.difference.Change has it
+    sign: str                          # as b2bua.apply.difference.Change has it
     what: str
     values: tuple[FieldChange, ...]
 

@@ -15,9 +15,9 @@ from pydantic import TypeAdapter
 from sqlalchemy import ColumnElement, Table, and_, bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from b2bua.apply.difference import difference
 from b2bua.cdr import ClientId
 from b2bua.crm.functions import CrmFunctions
-from b2bua.difference import difference
 from b2bua.directory import (
     Client,
     CrmAccount,

@@ -10,10 +10,10 @@ from pydantic import TypeAdapter
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from b2bua.apply.difference import Change, FieldChange, changed
 from b2bua.cdr import ClientId
 from b2bua.crm.functions import CrmFunctions
 from b2bua.crm.users import UserMap
-from b2bua.difference import Change, FieldChange, changed
 from b2bua.store import crm_users
 from b2bua.store.changes import log_rows
 from b2bua.store.directory import DirectoryChanged

@@ -116,8 +116,8 @@ async def test_an_empty_office_and_a_wrong_password(opened: Open) -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("web.dashboard.EVERY", 0.05)
-    monkeypatch.setattr("web.board.EVERY", 0.02)
-    monkeypatch.setattr("web.board.LAST_CALLS_EVERY", 0.02)
+    monkeypatch.setattr("web.admin.board.EVERY", 0.02)
+    monkeypatch.setattr("web.admin.board.LAST_CALLS_EVERY", 0.02)
 
 
 async def test_it_keeps_itself_current(opened: Open, quick: None) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from b2bua.cdr import ClientId
-from b2bua.check import checked, notes
+from b2bua.commands.check import checked, notes
 from b2bua.config import Settings
 from b2bua.directory import Client, Directory, Trunk
 from b2bua.faults import ConfigurationFaults

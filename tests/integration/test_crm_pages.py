@@ -23,7 +23,7 @@ from b2bua.directory import CrmAccount, Directory, UsersFrom
 from tests.integration.test_setup_pages import HOSTILE, directory, fields, office, send
 from tests.support.records import record
 from tests.support.web_site import ACME, BETA, OF_OFFICE, OFFICES, PASSWORD, NoConnections, Site, open_site, sign_in
-from web import setup_users
+from web.setup.users import ROWS
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 TRUNKS, CRM, FUNCTIONS, USERS = (f"/clients/acme/{place}" for place in ("trunks", "crm", "functions", "users"))
@@ -446,7 +446,7 @@ async def test_many_users_are_paged_and_searched(tmp_path: Path) -> None:
     async with connected(tmp_path) as (site, browser):
         await know_users(site, *(CrmUser(n, f"User {n:04}") for n in range(1, 251)))
         first = (await browser.get(USERS)).text
-        assert first.count('id="user-') == setup_users.ROWS
+        assert first.count('id="user-') == ROWS
         assert "User 0250" in (await browser.get(USERS, params={"page": "5"})).text
         found = (await browser.get(USERS, params={"q": "user 0123"})).text
         assert found.count('id="user-') == 1

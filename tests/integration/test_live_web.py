@@ -42,7 +42,7 @@ from tests.support.web_site import (
     open_site,
     sign_in,
 )
-from web.board import NOTHING, TOKEN, Board, Boards, Showing, audio_of
+from web.admin.board import NOTHING, TOKEN, Board, Boards, Showing, audio_of
 
 JSON = {"Accept": "application/json"}
 HOSTILE = "<script>alert(1)</script>\"'&"
@@ -70,8 +70,8 @@ def showing(site: Site, client: ClientId | None = ACME, language: str = "en") ->
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("web.board.EVERY", 0.0)
-    monkeypatch.setattr("web.board.LAST_CALLS_EVERY", 0.0)
+    monkeypatch.setattr("web.admin.board.EVERY", 0.0)
+    monkeypatch.setattr("web.admin.board.LAST_CALLS_EVERY", 0.0)
 
 
 # -- what it shows
@@ -253,7 +253,7 @@ async def test_many_who_look_cost_one_rendering_a_second(site: Site, monkeypatch
 
 
 async def test_boards_at_which_nobody_looks_are_forgotten(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("web.board.FORGOTTEN_AFTER", -1.0)
+    monkeypatch.setattr("web.admin.board.FORGOTTEN_AFTER", -1.0)
     boards = Boards(site.control, site.store, lambda: site.users.directory)
     first = boards.of(ACME, "en")
     assert boards.of(BETA, "en") is not first
@@ -261,7 +261,7 @@ async def test_boards_at_which_nobody_looks_are_forgotten(site: Site, monkeypatc
 
 
 async def test_the_calls_have_their_turn_amid_a_full_board(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("web.board.TURN", 0.0)
+    monkeypatch.setattr("web.admin.board.TURN", 0.0)
     site.control.calls += [live_call(f"live-{number}") for number in range(120)]
     turns = 0
 

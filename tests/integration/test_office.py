@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from b2bua.apply_file import apply_file
+from b2bua.apply.difference import FieldChange
+from b2bua.apply.file import apply_file
+from b2bua.apply.office import Complaint, Edit, Offices, Outdated, Part, Refused, Thing, said
 from b2bua.cdr import ClientId
-from b2bua.difference import FieldChange
-from b2bua.office import Complaint, Edit, Offices, Outdated, Part, Refused, Thing, said
 from b2bua.sealing import Sealer
 from b2bua.sip.auth import ha1
 from b2bua.store.changes import LoggedChange

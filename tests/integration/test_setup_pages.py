@@ -19,7 +19,7 @@ from b2bua.control import RegisteredPhone
 from b2bua.directory import Directory, Extension
 from b2bua.sip.auth import ha1
 from tests.support.web_site import ACME, BETA, OF_OFFICE, PASSWORD, REALM, Site, fields, form_token, open_site, sign_in
-from web.setup_extensions import ROWS
+from web.setup.extensions import ROWS
 
 HOSTILE = "<script>alert(1)</script>\"'&\u202e"
 EXTENSIONS, GROUPS, NUMBERS = (f"/clients/acme/{place}" for place in ("extensions", "groups", "numbers"))

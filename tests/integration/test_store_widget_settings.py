@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from b2bua.apply.difference import FieldChange
 from b2bua.cdr import ClientId
 from b2bua.crm.users import MapSource
-from b2bua.difference import FieldChange
 from b2bua.directory import Client, CrmAccount, Directory
 from b2bua.sealing import Sealer
 from b2bua.store.directory import DirectoryChanged

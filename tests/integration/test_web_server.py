@@ -88,8 +88,8 @@ async def test_it_serves_pages_and_files(served: Served) -> None:
 
 async def test_a_page_is_told_what_changed_and_nothing_else(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dashboard, "EVERY", 0.02)
-    monkeypatch.setattr("web.board.EVERY", 0.01)
-    monkeypatch.setattr("web.board.LAST_CALLS_EVERY", 0.0)
+    monkeypatch.setattr("web.admin.board.EVERY", 0.01)
+    monkeypatch.setattr("web.admin.board.LAST_CALLS_EVERY", 0.0)
     async with served.browser() as browser:
         await served.signed_in(browser)
         token = form_token((await browser.get("/")).text)

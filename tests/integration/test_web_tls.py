@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from b2bua.commands.daemon_link import DaemonUnreachable, ask_daemon
 from b2bua.config import ServerSettings, Settings, WebSettings
-from b2bua.daemon_link import DaemonUnreachable, ask_daemon
 from b2bua.net.certificates import CertificateFiles, ServerIdentity
 from tests.support.certificates import DAY, Authority, dns, ip
 from tests.support.web_site import KEYS, PASSWORD, Site, form_token, open_site

@@ -36,10 +36,11 @@ from tests.support.widget_site import (
     open_widget_site,
     problem_of,
 )
-from web import lockout, widget_cards, widget_door, widget_waiters
+from web import lockout
 from web.lockout import FREE_FAILURES
-from web.widget_openapi import OPERATIONS
-from web.widget_problems import LANGUAGES, STATUS, WORDS
+from web.widget import cards, door, waiters
+from web.widget.openapi import OPERATIONS
+from web.widget.problems import LANGUAGES, STATUS, WORDS
 
 LONG = 600                             # seconds of waiting that no test sees the end of
 
@@ -203,7 +204,7 @@ async def test_every_outcome_is_one_of_the_contracts(site: WidgetSite, outcome: 
 
 async def test_the_live_card_shows_who_calls_and_how_it_ended(
         site: WidgetSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(widget_cards, "EVERY", 0.0)
+    monkeypatch.setattr(cards, "EVERY", 0.0)
     ringing = live_call("live-1", state="ringing", answered_at=None)
     site.control.calls = [ringing, live_call("live-2", extension="102"), live_call("live-3", client=BETA),
                           live_call("live-4", direction=Direction.INTERNAL)]
@@ -229,7 +230,7 @@ async def test_the_live_card_shows_who_calls_and_how_it_ended(
 
 async def test_whoever_has_a_ringing_phone_has_the_card(site: WidgetSite, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also who is not the first of a group, and to whom a colleague's call is being transferred."""
-    monkeypatch.setattr(widget_cards, "EVERY", 0.0)
+    monkeypatch.setattr(cards, "EVERY", 0.0)
     ringing = live_call("live-1", extension="102", state="ringing", answered_at=None, rings=("102", "101"))
     transferred = live_call("live-2", extension="102", rings=("101",))
     site.control.calls = [ringing, transferred, live_call("live-3", extension="101", rings=("102",))]
@@ -252,7 +253,7 @@ async def test_the_live_card_names_the_deal_as_soon_as_it_is_known(
     site: WidgetSite, monkeypatch: pytest.MonkeyPatch, card: Contact, contact: dict[str, Any],
     deal: dict[str, Any] | None,
 ) -> None:
-    monkeypatch.setattr(widget_cards, "EVERY", 0.01)
+    monkeypatch.setattr(cards, "EVERY", 0.01)
     site.control.calls.append(live_call("live-1", contact=card.name, card=card))
     first = (await site.ask("GET", "calls")).json()
     (shown,) = first["calls"]
@@ -263,7 +264,7 @@ async def test_the_live_card_names_the_deal_as_soon_as_it_is_known(
 
 
 async def test_a_clicked_call_is_in_the_list_once(site: WidgetSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(widget_cards, "EVERY", 0.0)
+    monkeypatch.setattr(cards, "EVERY", 0.0)
     await site.click()
     site.control.calls = [live_call("c-1", direction=Direction.OUTBOUND, state="routing", answered_at=None)]
     (call,) = (await site.ask("GET", "calls")).json()["calls"]
@@ -275,9 +276,9 @@ async def test_a_clicked_call_is_in_the_list_once(site: WidgetSite, monkeypatch:
 
 
 async def test_a_sixth_who_waits_frees_the_oldest(site: WidgetSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(widget_cards, "EVERY", 0.01)
+    monkeypatch.setattr(cards, "EVERY", 0.01)
     async with asyncio.TaskGroup() as tasks:
-        waiting = [tasks.create_task(site.ask("GET", "calls", after="none")) for _ in range(widget_waiters.MOST_OF_ONE)]
+        waiting = [tasks.create_task(site.ask("GET", "calls", after="none")) for _ in range(waiters.MOST_OF_ONE)]
         await asyncio.wait(waiting, timeout=0.5)
         assert not any(one.done() for one in waiting)
         sixth = tasks.create_task(site.ask("GET", "calls", after="none"))
@@ -291,7 +292,7 @@ async def test_a_sixth_who_waits_frees_the_oldest(site: WidgetSite, monkeypatch:
 
 
 async def test_whoever_waits_is_answered_in_time(site: WidgetSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(widget_waiters, "LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(waiters, "LONGEST_WAIT", 0.05)
     call = (await site.click()).json()
     assert (await site.ask("GET", "calls/c-1", after="1")).json() == call
     quiet = await site.ask("GET", "calls", token=site.token(user=BEN), after="none")
@@ -441,12 +442,12 @@ async def test_other_bodies_than_json_are_not_read(site: WidgetSite) -> None:
 @pytest.mark.parametrize("limit", ["PER_ADDRESS", "PER_CLIENT", "PER_USER"])
 async def test_who_asks_too_often_is_told_to_wait(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
-    monkeypatch.setattr(widget_door, limit, 3)
+    monkeypatch.setattr(door, limit, 3)
     async with open_widget_site(tmp_path) as site:
         answers = [await site.ask("GET", "calls") for _ in range(4)]
         assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
         assert problem_of(answers[-1]) == (429, "too_many")
-        assert answers[-1].headers["retry-after"] == str(widget_door.LIMITED_SECONDS)
+        assert answers[-1].headers["retry-after"] == str(door.LIMITED_SECONDS)
         others = {"PER_ADDRESS": site.token(BETA), "PER_CLIENT": site.token(user=BEN), "PER_USER": site.token(user=BEN)}
         other = await site.ask("GET", "calls", token=others[limit])
         assert other.status_code == (200 if limit == "PER_USER" else 429)
@@ -529,7 +530,7 @@ async def test_who_waits_does_not_hold_up_the_end(tmp_path: Path) -> None:
             await asyncio.wait([waiting], timeout=0.3)
             assert not waiting.done()
         assert (await waiting).status_code == 200
-        assert (datetime.now(UTC) - began).total_seconds() < widget_waiters.LONGEST_WAIT
+        assert (datetime.now(UTC) - began).total_seconds() < waiters.LONGEST_WAIT
 
 
 # -- the description

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.widget_site import PASSWORD, open_widget_site
-from web import lockout, widget_door, widget_waiters
+from web import lockout
+from web.widget import door, waiters
 
 # What a description cannot say: whether there is such an extension or user, which number can be called, and how long a
 # body may be. A call that was hung up can still be asked for, as the page shows how it has ended.
@@ -39,9 +40,9 @@ call.values = ["c-1"]
 @pytest.mark.patience(180)
 async def test_answers_are_as_the_description_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for limit in ("PER_ADDRESS", "PER_CLIENT", "PER_USER"):
-        monkeypatch.setattr(widget_door, limit, 1_000_000)
+        monkeypatch.setattr(door, limit, 1_000_000)
     monkeypatch.setattr(lockout, "FREE_FAILURES", 1_000_000)
-    monkeypatch.setattr(widget_waiters, "LONGEST_WAIT", 0.01)
+    monkeypatch.setattr(waiters, "LONGEST_WAIT", 0.01)
     config = tmp_path / "schemathesis.toml"
     config.write_text(CONFIG)
     async with open_widget_site(tmp_path) as site:

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from b2bua.apply_file import read_directory
+from b2bua.apply.file import read_directory
 from b2bua.cdr import ClientId
 from b2bua.crm.port import Contact, EntityKind
 from b2bua.directory import Cause, Directory, Strategy

@@ -9,26 +9,26 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from b2bua.apply_back import entry_of
-from b2bua.apply_entries import ClientEntry
-from b2bua.apply_file import directory_of, read_directory
-from b2bua.apply_review import Review
+from b2bua.apply.back import entry_of
+from b2bua.apply.difference import difference
+from b2bua.apply.entries import ClientEntry
+from b2bua.apply.file import directory_of, read_directory
+from b2bua.apply.office import LISTS, MODELS, Edit, Office, Part, Thing, _drafted, said
+from b2bua.apply.review import Review
+from b2bua.apply.toml_lines import LocatedToml
 from b2bua.cdr import ClientId
 from b2bua.crm.functions import CardKind, Responsible
-from b2bua.difference import difference
 from b2bua.directory import Directory, Strategy, UsersFrom
 from b2bua.faults import ConfigurationFaults
 from b2bua.media import sounds
 from b2bua.numbers import NumberFormat
-from b2bua.office import LISTS, MODELS, Edit, Office, Part, Thing, _drafted, said
-from b2bua.toml_lines import LocatedToml
 from b2bua.trunk_profiles import PROFILES, Identity
 from web import forms
-from web.set_up import ThingPages, names_in
-from web.setup_client import SettingsPages
-from web.setup_extensions import ExtensionPages
-from web.setup_groups import GroupPages
-from web.setup_numbers import NumberPages
+from web.setup.client import SettingsPages
+from web.setup.extensions import ExtensionPages
+from web.setup.groups import GroupPages
+from web.setup.numbers import NumberPages
+from web.setup.things import ThingPages, names_in
 
 ACME = ClientId("acme")
 EXTENSIONS, GROUPS = ("101", "102", "*7"), ("600", "601")

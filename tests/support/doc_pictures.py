@@ -45,7 +45,7 @@ from tests.support.web_site import ACME, OF_OFFICE, OFFICES, NoConnections, Site
 from tests.support.widget_page import OUTPUT, WidgetPage
 from tests.support.widget_server import open_amocrm
 from web.server import bind_web, serve_web
-from web.widget_problems import FROM_THE_FILE
+from web.widget.problems import FROM_THE_FILE
 
 WIDTH = 1000
 MARGIN = 24                            # around what a picture shows
@@ -199,7 +199,8 @@ async def take_all(directory: Path) -> set[str]:
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as patches:
         random = SimpleNamespace(token_urlsafe=lambda size: "Zk3vR8mQ2xTn6bWc9pLs4yHd7fGjA5ue", choice=Random(7).choice)
         patches.enter_context(patch("b2bua.handouts.secrets", random))
-        for module, moment in (("b2bua.store.directory", SET_UP), ("web.call_page", NOW), ("web.outbox_page", NOW)):
+        standing = ("b2bua.store.directory", SET_UP), ("web.admin.call_page", NOW), ("web.admin.outbox", NOW)
+        for module, moment in standing:
             patches.enter_context(patch(f"{module}.datetime", standing_at(moment)))
         async with _guide(Path(scratch), directory) as guide:
             for step in STEPS:

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from b2bua.apply_entries import (
+from b2bua.apply.entries import (
     ClientEntry,
     CrmDidEntry,
     CrmEntry,

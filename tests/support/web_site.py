@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 from argon2 import PasswordHasher
 
+from b2bua.apply.office import Offices
 from b2bua.cdr import CallId, ClientId, Direction
 from b2bua.config import WebSettings
 from b2bua.control import (
@@ -52,7 +53,6 @@ from b2bua.links import RecordingLinks, WebhookLinks
 from b2bua.metrics import Figures, Metrics
 from b2bua.net.streams import StreamCounters
 from b2bua.net.udp import UdpCounters
-from b2bua.office import Offices
 from b2bua.sealing import Sealer
 from b2bua.sip.stack import Counters as CoreCounters
 from b2bua.sip.subscription import SubscriptionCounters
@@ -68,7 +68,7 @@ from web.amocrm_hooks import CrmConnections
 from web.amocrm_webhooks import AmoWebhooks
 from web.app import create_app
 from web.server import Website
-from web.set_up import SetUp
+from web.setup.things import SetUp
 
 PASSWORD = "correct horse battery"
 KEYS = Keys(link=b"link" * 8, session=b"session" * 4, operator_password=PASSWORD,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from b2bua.apply_file import Change, difference, read_directory
+from b2bua.apply.file import Change, difference, read_directory
 from b2bua.cdr import ClientId
 from b2bua.crm.functions import CardKind, CrmFunctions, CrmRules, DealRule, Responsible
 from b2bua.crm.switches import Switches

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from b2bua.apply_file import merged, read_directory
+from b2bua.apply.difference import Change, difference
+from b2bua.apply.file import merged, read_directory
 from b2bua.cdr import ClientId
-from b2bua.difference import Change, difference
 from b2bua.directory import Client, Directory, Extension, Hours, Strategy
 from b2bua.faults import ConfigurationFaults
 from b2bua.numbers import NumberFormat

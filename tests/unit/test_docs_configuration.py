@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from b2bua.apply_file import read_directory
+from b2bua.apply.file import read_directory
 from b2bua.config import load_settings
 from tests.support.settings_tables import PAGE, names_in, tables, with_tables
 

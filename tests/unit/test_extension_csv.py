@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from b2bua.apply_back import entry_of
-from b2bua.apply_entries import ExtensionEntry
+from b2bua.apply.back import entry_of
+from b2bua.apply.entries import ExtensionEntry
+from b2bua.apply.extension_csv import BYTE_ORDER_MARK, LARGEST, MOST_ROWS, BadSheet, Sheet, read, written
+from b2bua.apply.office import Office, Part, Thing
 from b2bua.cdr import ClientId
 from b2bua.directory import Client, Directory, Extension
-from b2bua.extension_csv import BYTE_ORDER_MARK, LARGEST, MOST_ROWS, BadSheet, Sheet, read, written
-from b2bua.office import Office, Part, Thing
 
 ACME = ClientId("acme")
 

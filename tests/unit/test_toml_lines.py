@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from b2bua.toml_lines import Path, TomlSyntax, locate
+from b2bua.apply.toml_lines import Path, TomlSyntax, locate
 
 NASTY = '''\
 # comment with [brackets] and = signs

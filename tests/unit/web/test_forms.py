@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from b2bua.apply_entries import ClientEntry, ExtensionEntry, GroupEntry, NumberEntry, TrunkEntry
-from b2bua.office import Complaint, Part, Thing
+from b2bua.apply.entries import ClientEntry, ExtensionEntry, GroupEntry, NumberEntry, TrunkEntry
+from b2bua.apply.office import Complaint, Part, Thing
 from b2bua.phrases import Phrase
 from web.forms import Block, info_of, kind_of, made, shown, translated, values_of
 from web.i18n import TRANSLATIONS

@@ -19,7 +19,9 @@ from web.office_words import IN_PAGES
 from web.visits import NOTICES
 
 WEB, CORE = Path(web.__file__).parent, Path(b2bua.__file__).parent
-OF_PROGRAMS = {"bans", "control_token", "explain", "users", "amocrm_hooks", "amocrm_webhooks", "dashboard"}
+OF_PROGRAMS = {"bans", "control_token", "explain", "users", "amocrm_hooks", "amocrm_webhooks", "dashboard", "widget"}
+CHECKS = ("apply/review", "apply/entries", "apply/office", "apply/extension_csv", "faults", "net/certificates",
+          "crm/texts")  # fmt: skip
 OTHERS = [language for language in LANGUAGES if language != "en"]
 _FIELDS = re.compile(r"%\(\w+\)[a-z]|\{\w*(?=[}!:])")
 
@@ -35,8 +37,8 @@ def _in_templates() -> Iterator[str | tuple[str, ...]]:
 def _in_code() -> Iterator[str]:
     """What `say` and the sign-in form are given, titles and remedies of problems, notices."""
     yield from NOTICES.values()
-    for path in WEB.glob("*.py"):
-        if path.stem in OF_PROGRAMS or path.stem.startswith("widget_"):      # who asks these are programs
+    for path in WEB.rglob("*.py"):
+        if path.relative_to(WEB).with_suffix("").parts[0] in OF_PROGRAMS:        # who asks these are programs
             continue
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call):
@@ -49,9 +51,10 @@ def _in_code() -> Iterator[str]:
 
 def _in_core() -> Iterator[str]:
     """What checks say, as pages have it; `Phrase`s, and whatever becomes one."""
-    for name in ("apply_review", "apply_entries", "faults", "office", "extension_csv", "net/certificates", "crm/texts"):
+    for name in CHECKS:
         tree = ast.parse((CORE / f"{name}.py").read_text("utf-8"))
-        places: list[ast.AST] = [node for node in tree.body if isinstance(node, ast.Assign) and name != "extension_csv"]
+        assigned = name != "apply/extension_csv"
+        places: list[ast.AST] = [node for node in tree.body if assigned and isinstance(node, ast.Assign)]
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
                 named = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")

@@ -1,0 +1,1 @@
+"""The pages by which an office is watched: live, history, outbox, clients."""

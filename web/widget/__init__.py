@@ -1,0 +1,1 @@
+"""What the widget in amoCRM asks of the server."""
