@@ -88,7 +88,8 @@ def _say_what_next(office: Office, out: Console) -> None:
   Your softphone server {office.server.host}:{office.server.port} (UDP or TCP)
                  user 104, password {PASSWORDS['104']}
                  then dial 101, 102 or 103: they pick up and whistle.
-"""
+""",
+        soft_wrap=True,                # a password that is broken in two is copied wrong
     )
 
 
