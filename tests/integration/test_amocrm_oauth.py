@@ -272,8 +272,8 @@ async def system_and_crm(home: Path) -> AsyncIterator[tuple[System, Sandbox]]:
 async def states(system: System, wanted: ConnectionState) -> None:
     async def reached() -> bool:
         row = await system.store.tokens.get(ACME)
-        return row is not None and row.state is wanted and (
-            wanted is not ConnectionState.CONNECTED or not system.switchboard.alarms())
+        alarmed = bool(system.switchboard.alarms())         # what is stored is known here a moment later
+        return row is not None and row.state is wanted and alarmed is (wanted is not ConnectionState.CONNECTED)
 
     await until(reached)
 
