@@ -470,3 +470,27 @@ async def test_how_one_client_is_entered_is_told_alone(crm: Crm) -> None:
         assert crm.row.tokens is not None
         assert (status.state, status.is_connected, status.until) == ("connected", True, crm.row.tokens.refresh_until)
         assert one.status(ClientId("beta")) is None
+
+
+async def test_a_code_that_amocrm_has_not_judged_may_be_pasted_again(crm: Crm) -> None:
+    """It lives for twenty minutes, and there may be no other."""
+    crm.endpoint.codes = {"code"}
+    crm.fates(Fate.NOT_REACHED, Fate.NOT_REACHED)
+    async with crm.process() as one:
+        await one.code_pasted(ACME, "code", "", 8.0)
+        assert "does not take the code" in one.code_trouble(ACME)
+        await one.code_pasted(ACME, "code", "", 8.0)
+        assert one.code_trouble(ACME) == ""
+        assert crm.row.generation == 2
+
+
+async def test_a_code_that_was_refused_for_a_wrong_secret_may_be_pasted_again_with_the_right_one(crm: Crm) -> None:
+    async with crm.process() as one:
+        await one.code_pasted(ACME, "code", "", 8.0)
+        await one.code_pasted(ACME, "code", "", 8.0)                   # nobody asks amoCRM twice for the same
+        assert spent(crm) == ["code code"]
+        crm.endpoint.codes = {"code"}
+        await one.use(Directory((Client(ACME, "Acme", replace(ACCOUNT, client_secret="the right secret")),)))
+        await one.code_pasted(ACME, "code", "", 8.0)
+        assert one.code_trouble(ACME) == ""
+        assert crm.row.generation == 2

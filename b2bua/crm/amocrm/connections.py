@@ -212,7 +212,8 @@ class Connections:
         is_new = one.saved is None or one.saved.account is None
         if is_new and host != urlsplit(one.integration.base_url).netloc:
             raise NotOurs(f"the account is not the one at {one.integration.base_url}")
-        digest = hashlib.sha256(code.encode()).digest()
+        # With another secret a code that was refused is another one.
+        digest = hashlib.sha256(f"{one.integration.client_id} {one.integration.client_secret} {code}".encode()).digest()
         if digest in self._codes:
             return None
         if self._exchanges >= AT_ONCE or (is_hurried and not self._is_unhurried(one)):
@@ -221,7 +222,8 @@ class Connections:
         while len(self._codes) > MOST_CODES:
             self._codes.popitem(last=False)
         self._exchanges += 1
-        return self._start(self._exchange(one, code, url_of(host, known)), f"CRM code for {one.integration.client}")
+        exchange = self._exchange(one, code, url_of(host, known), digest)
+        return self._start(exchange, f"CRM code for {one.integration.client}")
 
     def _is_unhurried(self, one: OAuthConnection) -> bool:
         """Codes that anybody can make up must not bring us over amoCRM's limits."""
@@ -250,7 +252,7 @@ class Connections:
             raise NotOurs("no client has this integration" if not found else "several clients have this integration")
         return found[0]
 
-    async def _exchange(self, one: OAuthConnection, code: str, base_url: str) -> None:
+    async def _exchange(self, one: OAuthConnection, code: str, base_url: str, digest: bytes) -> None:
         client = one.integration.client
         try:
             for _ in range(CODE_TRIES):
@@ -266,6 +268,8 @@ class Connections:
                     await asyncio.sleep(CODE_RETRY)
         except CodeRefused as error:
             self._code_trouble[client] = str(error)
+            if error.may_be_good:
+                self._codes.pop(digest, None)
             log.error("CRM not connected", client=client, why=str(error),
                       remedy=f"smartswitch crm link --client {client}, or paste a code: smartswitch crm connect")
         except Exception:              # the boundary of a code that somebody brought
