@@ -24,7 +24,7 @@ from web.widget.problems import language, problem
 from web.widget.schemas import Body
 
 LARGEST_BODY = 64 * 1024               # bytes
-PER_ADDRESS = 1_200                    # requests a minute: an office of a hundred is behind one
+PER_ADDRESS = 2_400                    # requests a minute: an office of 300 is behind one, and asks every 25 s
 PER_CLIENT = 3_000
 PER_USER = 180                         # five windows with a live card, and calls that change
 LIMITED_SECONDS = 10                   # told to who asked too often
