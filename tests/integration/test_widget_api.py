@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ import pytest
 from b2bua.cdr import CallId, Direction
 from b2bua.control import ClickOutcome, ClickStage, Draining, TooManyClicks, TrunkState
 from b2bua.crm.port import Contact, EntityKind
+from b2bua.crm.users import MOST_USERS, CrmUser
 from b2bua.sandbox.disposable import TokenKind
 from b2bua.store.engine import StoreUnavailable
 from b2bua.store.widget_settings import WidgetSettingsRows
@@ -60,7 +62,7 @@ def site(tmp_path: Path) -> AbstractAsyncContextManager[WidgetSite]:
     (TokenKind.OTHER_SECRET, "token_invalid"), (TokenKind.UNSIGNED, "token_invalid"),
     (TokenKind.HS512, "token_invalid"), (TokenKind.EXPIRED, "token_expired"), (TokenKind.NOT_YET, "token_invalid"),
     (TokenKind.OTHER_AUDIENCE, "token_invalid"), (TokenKind.OTHER_ACCOUNT, "token_invalid"),
-    (TokenKind.OTHER_CLIENT, "token_invalid"), (TokenKind.OTHER_HOST, "token_invalid")])
+    (TokenKind.OTHER_CLIENT, "token_invalid"), (TokenKind.OTHER_HOST, "token_elsewhere")])
 async def test_a_wrong_token_opens_nothing(site: WidgetSite, kind: TokenKind, code: str) -> None:
     for method, path in ROUTES:
         answer = await site.ask(method, path.format(id="c-1"), token=site.token(kind=kind))
@@ -181,6 +183,19 @@ async def test_a_double_click_is_one_call(site: WidgetSite) -> None:
     assert problem_of(await site.click()) == (409, "already_calling")
     other = await site.click(request=request, token=site.token(user=BEN))     # somebody else's click
     assert (other.status_code, other.json()["id"]) == (202, "c-2")
+
+
+async def test_a_click_that_somebody_before_us_may_have_called_is_not_called_again(site: WidgetSite) -> None:
+    """Its answer was lost with the server, or its browser has slept; the page repeats it, and says how old it is."""
+    lost = await site.click(age=5)                               # we are here for less
+    assert problem_of(lost) == (409, "click_too_late")
+    assert lost.json()["remedy"]
+    request = str(uuid4())
+    assert (await site.click(request=request, age=0)).status_code == 202
+    for age in (5, 3_600):
+        assert (await site.click(request=request, age=age)).json()["id"] == "c-1"      # that one is known
+    assert problem_of(await site.click(age=-1)) == (422, "invalid")
+    assert len(site.control.asked) == 1
 
 
 @pytest.mark.parametrize(("raised", "expected"), [
@@ -376,6 +391,22 @@ async def test_a_map_that_cannot_be_is_refused_as_a_whole(
     assert (await site.store.directory.load(), await site.store.crm_users.load()) == before
 
 
+async def test_a_map_of_an_office_of_any_size_is_read_and_its_doubles_are_named(site: WidgetSite) -> None:
+    users = [CrmUser(user, "Пётр Ли" if user < 1_002 else f"Мария {user}") for user in range(1_000, 1_300)]
+    at = site.origins.get(ACME, "https://acme.amocrm.test")
+    await site.store.crm_users.save_users(ACME, at, users, datetime.now(UTC))
+    await site.users.load()
+    double = await site.save(extensions={"1000": "101", "1001": "101", "1002": "102"})
+    assert problem_of(double) == (422, "double_extension")
+    assert double.json()["detail"] == "101: Пётр Ли (1000), Пётр Ли (1001)"
+    everybody = await site.save(extensions={str(user.id): "101" for user in users})
+    assert problem_of(everybody) == (422, "double_extension")
+    assert len(everybody.json()["detail"]) == 500
+    longest = {str(99_999_999 + user): f"{user:012}" for user in range(MOST_USERS)}
+    assert problem_of(await site.save(extensions=longest)) == (422, "unknown_extension")       # and not too large
+    assert problem_of(await site.save(extensions={**longest, "1": "1"})) == (422, "invalid")
+
+
 async def test_guessing_gets_slower_and_locks_out(site: WidgetSite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lockout, "FIRST_WAIT", LONG)
     guesses = [("acme", "wrong"), ("nobody", PASSWORD), ("acme", ""), ("", "x"), ("beta", "wrong"), ("x", "y")]
@@ -499,6 +530,28 @@ async def test_pages_of_connected_accounts_may_ask_and_read_and_no_others(
     assert refused.headers.get("access-control-allow-origin") == (origin if is_let else None)
     assert refused.headers["vary"] == "Origin"
     assert "access-control-allow-credentials" not in refused.headers
+
+
+@pytest.mark.parametrize("garbled", [
+    {}, {"X-Auth-Token": b"\xff"}, {"X-Auth-Token": b"e30.e30."}, {"Content-Type": b"\xff"},
+    {"Content-Type": "application/json; charset=utf-16"}, {"Authorization": "Bearer x"}, {"Accept-Language": ";q=,"},
+    {"Cookie": "session=:::::"}, {"X-Forwarded-For": "," * 500}, {"Range": "bytes=-"}, {"Expect": "100-continue"},
+    {"Content-Encoding": "gzip"}, {"Accept": "application/xml"}])
+async def test_whatever_is_asked_is_answered_so_that_a_page_can_read_it(
+        site: WidgetSite, garbled: Mapping[str, str | bytes]) -> None:
+    token = site.token()
+    for path in ("check", "settings", "calls", "calls/c-1", "calls/%00%ff%2e%2e", "nothing", "openapi.json", ""):
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE"):
+            for body in (None, b"\xff{"):
+                sent = {"X-Auth-Token": token, "Origin": ORIGIN, **garbled}
+                answer = await site.http.request(method, f"/widget/v1/{path}?lang=%ff&lang=ru&after=%ff", headers=sent,
+                                                 content=body)
+                where = f"{method} {path} {answer.status_code}"
+                assert answer.status_code < 500, where
+                assert answer.headers["access-control-allow-origin"] == ORIGIN, where
+                if answer.status_code >= 400 and method != "HEAD":
+                    assert problem_of(answer)[1], where
+                    assert answer.json()["remedy"], where
 
 
 async def test_a_method_that_is_none_here_is_told_which_there_are(site: WidgetSite) -> None:

@@ -494,3 +494,24 @@ async def test_a_code_that_was_refused_for_a_wrong_secret_may_be_pasted_again_wi
         await one.code_pasted(ACME, "code", "", 8.0)
         assert one.code_trouble(ACME) == ""
         assert crm.row.generation == 2
+
+
+async def test_an_account_whose_pages_are_elsewhere_is_looked_for_at_no_token_s_cost(crm: Crm) -> None:
+    """The old address may still serve requests, or there may be none: the widget must work at the new one."""
+    new = "https://acme2.amocrm.ru"
+    async with crm.process() as one:
+        for _ in range(5):
+            one.seen_elsewhere(ACME)
+        await asyncio.sleep(1)
+        assert (one.has_page_at(BASE), one.has_page_at(new)) == (True, False)          # a false alarm
+        assert crm.endpoint.lookups == 1
+        crm.endpoint.host = new
+        await asyncio.sleep(60)
+        one.seen_elsewhere(ACME)
+        one.seen_elsewhere(ClientId("nobody"))
+        await asyncio.sleep(1)
+        assert one.has_page_at(new)
+        (account,) = one.widget_accounts("integration")
+        assert account.origins == {BASE, new}
+        await crm.ask(one.source(ACME))
+    assert (spent(crm), crm.endpoint.lookups, crm.row.base_url) == ([], 2, new)

@@ -259,6 +259,9 @@ class NoWidgets:
     def has_page_at(self, origin: str) -> bool:
         return False
 
+    def seen_elsewhere(self, client: ClientId) -> None:
+        raise LookupError(client)
+
     def is_entered(self, client: ClientId) -> bool:
         return False
 

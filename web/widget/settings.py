@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +17,7 @@ from b2bua.cdr import ClientId
 from b2bua.control import Control
 from b2bua.crm.switches import Switches
 from b2bua.crm.user_keeper import UserKeeper
-from b2bua.crm.users import FaultKind, UserMap
+from b2bua.crm.users import FaultKind, ListedUser, UserMap
 from b2bua.directory import Client, CrmAccount, UsersFrom
 from b2bua.metrics import WebCounters
 from b2bua.store.directory import DirectoryChanged
@@ -131,7 +131,7 @@ class WidgetSettings:
             raise self._wrong(visit, client, pairs, {fault.kind for fault in faults})
 
     def _wrong(self, visit: Visit, client: Client, pairs: UserMap, kinds: set[FaultKind]) -> Problem:
-        names = {user.id: user.name for user in self.users.listing(client.id).users if user.name}
+        names = _names(self.users.listing(client.id).users)
         whose = defaultdict(list)
         for user, extension in sorted(pairs.items()):
             whose[extension].append(names.get(user, str(user)))
@@ -165,6 +165,13 @@ class WidgetSettings:
         with suppress(LookupError):
             for fault in self.users.listing(client.id).faults:
                 yield f"{fault.problem}. {fault.remedy}"
+
+
+def _names(users: Sequence[ListedUser]) -> dict[int, str]:
+    """With the number, where two have the same name."""
+    how_many = Counter(user.name for user in users)
+    return {user.id: user.name if how_many[user.name] == 1 else f"{user.name} ({user.id})"
+            for user in users if user.name}
 
 
 _MAY_BE_NEW = (FaultKind.NO_USER, FaultKind.SWITCHED_OFF)      # since the CRM was asked last

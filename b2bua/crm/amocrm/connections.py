@@ -303,6 +303,10 @@ class Connections:
         return any(one.account is not None and origin in one.origins
                    for client in (*applied, *moved) if (one := self._widget_account(client, self._accounts[client])))
 
+    def seen_elsewhere(self, client: ClientId) -> None:
+        if (one := self._open.get(client)) is not None:
+            one.seen_elsewhere()
+
     def is_entered(self, client: ClientId) -> bool:
         """Whether we hold the means to enter the account, and they work."""
         status = self.status(client)
