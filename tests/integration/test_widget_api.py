@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import jwt
 import pytest
 
@@ -26,6 +27,7 @@ from b2bua.store.widget_settings import WidgetSettingsRows
 from tests.support.web_site import live_call
 from tests.support.widget_site import (
     ACME,
+    ANNA,
     BEN,
     BETA,
     CARL,
@@ -43,6 +45,7 @@ from web.lockout import FREE_FAILURES
 from web.widget import cards, door, waiters
 from web.widget.openapi import OPERATIONS
 from web.widget.problems import LANGUAGES, STATUS, WORDS
+from web.widget.settings import CROWD_FAILURES
 
 LONG = 600                             # seconds of waiting that no test sees the end of
 
@@ -430,6 +433,28 @@ async def test_one_s_own_password_buys_no_guesses_at_another_s(
     assert problem_of(await site.save(login="beta", password="wrong")) == (429, "too_many")
 
 
+async def test_a_colleague_who_goes_on_guessing_keeps_the_owner_out_of_nothing(
+    site: WidgetSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one office, behind one address. Whoever has the integration's secret makes tokens of as many as they like."""
+    def token(user: int) -> str:
+        said = jwt.decode(site.token(user=user), options={"verify_signature": False})
+        del said["is_admin"]                                     # the CRM does not say: then the password does
+        return jwt.encode(said, integration_of(ACME).client_secret, "HS256")
+
+    owner, colleague = token(ANNA), token(BEN)
+    monkeypatch.setattr(lockout, "FIRST_WAIT", 0.001)
+    for _ in range(2 * CROWD_FAILURES):                          # who waits as long as they are told
+        await site.save(token=colleague, password="wrong")
+        await asyncio.sleep(0)
+    assert problem_of(await site.save(token=owner, password="mistyped")) == (401, "wrong_password")
+    assert (await site.save(token=owner, password=PASSWORD)).status_code == 200
+    monkeypatch.setattr(lockout, "FIRST_WAIT", LONG)
+    told = [problem_of(await site.save(token=token(1_000 + n), password="wrong"))[0] for n in range(CROWD_FAILURES + 5)]
+    assert told[-1] == 429
+    assert told.count(401) <= CROWD_FAILURES + 1
+
+
 async def test_guesses_at_once_count_as_well(site: WidgetSite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lockout, "FIRST_WAIT", LONG)
     answers = await asyncio.gather(*[site.save(password=f"guess {n}") for n in range(20)])
@@ -567,6 +592,28 @@ async def test_a_fault_of_ours_can_be_read_as_well(site: WidgetSite, monkeypatch
     answer = await site.ask("POST", "calls", {"phone": "1", "request": str(uuid4())}, headers={"Origin": ORIGIN})
     assert problem_of(answer) == (500, "fault")
     assert answer.headers["access-control-allow-origin"] == ORIGIN
+
+
+async def test_an_account_of_kommo_is_served_and_one_that_has_moved_is_told_so(tmp_path: Path) -> None:
+    at, before = "https://acme.kommo.com", "https://acme.amocrm.com"
+    async with open_widget_site(tmp_path, {ACME: at}) as site:
+        async def asked(method: str, path: str, origin: str, lang: str = "en", **body: str) -> httpx.Response:
+            said = jwt.decode(site.token(), options={"verify_signature": False}) | {"iss": origin}
+            token = jwt.encode(said, integration_of(ACME).client_secret, "HS256")
+            return await site.ask(method, path, body or None, token=token, lang=lang, headers={"Origin": origin})
+
+        clicked = await asked("POST", "calls", at, phone="+7 495 123-45-67", request=str(uuid4()))
+        assert (clicked.status_code, clicked.headers["access-control-allow-origin"]) == (202, at)
+        titles = set()
+        for lang in LANGUAGES:
+            moved = await asked("POST", "check", before, lang, login="", password="")
+            assert problem_of(moved) == (401, "token_elsewhere")
+            assert moved.headers["access-control-allow-origin"] == before
+            assert "amoCRM" in moved.json()["remedy"]
+            titles.add(moved.json()["title"])
+        assert len(titles) == len(LANGUAGES)
+        assert "access-control-allow-origin" not in (await asked("GET", "calls", before)).headers
+        assert [one for _, one, _ in site.control.asked] == ["101"]
 
 
 async def test_any_page_may_look_whether_we_are_there_and_read_nothing(site: WidgetSite) -> None:

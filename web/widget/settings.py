@@ -34,6 +34,7 @@ from web.widget.problems import FROM_THE_FILE, OTHER_CRM, TRUNK_DOWN
 
 MOST_NOTES = 10
 NAMED_AT_ONCE = 20                     # extensions that there are
+CROWD_FAILURES = 50                    # wrong passwords of all users of an account, or address, that cost nothing
 REFRESH_SECONDS = 5.0                  # for the CRM to tell of users whom we do not know
 
 log = structlog.get_logger(__name__)
@@ -48,7 +49,8 @@ class WidgetSettings:
     passwords: Passwords
     counters: WebCounters
     clock: Callable[[], datetime]
-    lockout: Lockout
+    lockout: Lockout                   # of each user of an account, as the token proves them
+    crowds: Lockout                    # of an account, and of an address: tokens may be made by who knows the secret
 
     async def check(self, visit: Visit) -> Response:
         asked = await visit.body(schemas.Check)
@@ -99,20 +101,24 @@ class WidgetSettings:
         return client if client is not None and client.crm is not None else None
 
     async def _by_password(self, visit: Visit, login: str, password: str) -> Client:
-        guessers, now = (f"account {visit.visitor.account}", visit.address), asyncio.get_running_loop().time()
-        if wait := math.ceil(max(self.lockout.wait(one, now) for one in guessers)):
+        account, now = f"account {visit.visitor.account}", asyncio.get_running_loop().time()
+        guessers = [(self.lockout, f"{account} user {visit.visitor.user}"), (self.crowds, account),
+                    (self.crowds, visit.address)]
+        if wait := math.ceil(max(lockout.wait(one, now) for lockout, one in guessers)):
             self.counters.locked_out += 1
             raise visit.problem("too_many", retry_after=wait, seconds=wait)
+        if self.lockout.is_slow(guessers[0][1]):       # who goes on guessing keeps no colleague out
+            del guessers[1:]
         client = self.users.directory.client_by_login.get(login)
-        for one in guessers:                           # until it is known to be right: parallel guesses count as well
-            self.lockout.failed(one, client.id if client is not None else "", now)
+        for lockout, one in guessers:                  # until it is known to be right: parallel guesses count as well
+            lockout.failed(one, client.id if client is not None else "", now)
         if not await self.passwords.is_right(client.password_hash if client is not None else "", password):
             self.counters.wrong_passwords += 1
             log.warning("wrong password in a widget", account=visit.visitor.account, address=visit.address)
             raise visit.problem("wrong_password")
         assert client is not None, "nobody's password is right"
-        for one in guessers:
-            self.lockout.succeeded(one, client.id)
+        for lockout, one in guessers:
+            lockout.succeeded(one, client.id)
         if client.id not in visit.visitor.may_be or client.crm is None:
             raise visit.problem("not_connected", why=OTHER_CRM[visit.lang].format(client=client.name))
         return client
