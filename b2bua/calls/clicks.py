@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import unicodedata
 from collections import OrderedDict
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Final
@@ -29,9 +27,6 @@ LONGEST_KEY: Final = 64
 
 _Key = tuple[ClientId, str, str]           # client, extension, the click's own key
 _WRONG_NUMBER: Final = (404, 410, 484, 604)
-# "8 (495) 123-45-67 доб. 12", "+7 495 123-45-67;ext=12", "123-45-67, 765-43-21": the number, and what is no part of it.
-_AND_MORE: Final = re.compile(r"(\+?[0-9 ()./\u00a0\u2010-\u2015-]+?)\s*(?:[,;]|доб|вн|ext|int|x\s*[0-9]).*",
-                              re.IGNORECASE | re.DOTALL)
 
 
 class Click:
@@ -187,14 +182,9 @@ class Clicks:
 
 def what_to_dial(directory: Directory, client: ClientId, text: str) -> str:
     """A number as the CRM's cards have it, as the dial plan reads it. Raises ValueError."""
-    # With a number that was copied from a page come marks that nobody sees.
-    plain = "".join(c for c in text if unicodedata.category(c) != "Cf").strip()
-    if len(plain) > LONGEST_NUMBER:
+    if len(text.strip()) > LONGEST_NUMBER:
         raise ValueError("that is longer than any number")
-    if plain[:4].lower() == "tel:":
-        plain = plain[4:].strip()
-    if (more := _AND_MORE.fullmatch(plain)) is not None and not numbers.is_short(more[1]):
-        plain = more[1]                # whoever answers there connects further
+    plain = numbers.in_a_card(text)
     for dialled in (plain, numbers.normalise(plain, directory.client[client].country)):
         here = (client, dialled)
         if here in directory.extension or here in directory.group:
