@@ -589,9 +589,13 @@ async def test_a_fault_of_ours_can_be_read_as_well(site: WidgetSite, monkeypatch
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(site.control.__class__, "click2call", broken)
-    answer = await site.ask("POST", "calls", {"phone": "1", "request": str(uuid4())}, headers={"Origin": ORIGIN})
-    assert problem_of(answer) == (500, "fault")
-    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    for lang in LANGUAGES:
+        answer = await site.ask("POST", "calls", {"phone": "1", "request": str(uuid4())}, lang=lang,
+                                headers={"Origin": ORIGIN})
+        assert problem_of(answer) == (500, "fault")
+        assert answer.json()["title"] == WORDS["fault"][lang][0]
+        assert answer.headers["access-control-allow-origin"] == ORIGIN
+    assert 'event="faults"} 3.0' in (await site.http.get("/metrics")).text
 
 
 async def test_an_account_of_kommo_is_served_and_one_that_has_moved_is_told_so(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from b2bua.metrics import WebCounters
 from b2bua.store.engine import StoreUnavailable
 from web.allowances import Allowances
 from web.bodies import TooLarge, body_of
+from web.guard import LONGEST_PATH
 from web.problems import RETRY_SECONDS, Problem
 from web.visitors import account_of, address_of
 from web.widget.auth import TokenRefused, Visitor, WidgetTokens
@@ -89,6 +90,10 @@ class WidgetDoor:
             except Problem as refused:
                 self._counters.widget_refused += refused.status < 500
                 raise
+            except Exception:          # as in guard.py, in the page's language
+                self._counters.faults += 1
+                log.exception("web request broke", method=request.method, path=request.url.path[:LONGEST_PATH])
+                raise problem("fault", lang) from None
         return opened
 
     def _visit(self, request: Request, lang: str) -> Visit:

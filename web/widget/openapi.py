@@ -15,7 +15,7 @@ from web.widget.problems import LANGUAGES, STATUS
 
 VERSION = "1"
 _ALWAYS = ("token_missing", "token_invalid", "token_expired", "token_elsewhere", "not_connected", "too_many",
-           "unavailable")
+           "fault", "unavailable")
 _WITH_A_BODY = ("malformed", "too_slow", "too_large", "invalid")
 _OF_CALLS = ("no_extension",)
 

@@ -28,8 +28,7 @@ STATUS: Mapping[str, int] = {
     "wrong_password": 401, "password_needed": 401, "not_admin": 403, "no_extension": 403, "extension_mismatch": 403,
     "not_connected": 404, "no_such_call": 404, "too_slow": 408, "already_calling": 409, "click_too_late": 409,
     "too_large": 413, "invalid": 422, "invalid_number": 422, "double_extension": 422, "unknown_extension": 422,
-    "unknown_user": 422, "too_many": 429,
-    "unavailable": 503,
+    "unknown_user": 422, "too_many": 429, "fault": 500, "unavailable": 503,
 }
 
 WORDS: Mapping[str, Mapping[str, _Words]] = {
@@ -170,6 +169,12 @@ WORDS: Mapping[str, Mapping[str, _Words]] = {
         "en": ("Too many requests", "", "Wait {seconds} s, then try again"),
         "ru": ("Слишком много запросов", "", "Подождите {seconds} с и попробуйте ещё раз"),
         "es": ("Demasiadas peticiones", "", "Espere {seconds} s e inténtelo de nuevo"),
+    },
+    "fault": {
+        "en": ("The server has made a mistake", "", "Try again; if it stays, tell whoever runs the server"),
+        "ru": ("Ошибка на сервере", "", "Попробуйте ещё раз; если не поможет, сообщите тому, кто обслуживает сервер"),
+        "es": ("El servidor ha cometido un error", "",
+               "Inténtelo de nuevo; si no cambia, dígalo a quien administra el servidor"),
     },
     "unavailable": {
         "en": ("The server cannot do that just now", "", "Try again shortly; calls that are up go on"),
