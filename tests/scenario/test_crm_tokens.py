@@ -18,7 +18,7 @@ from b2bua.cdr import ClientId
 from b2bua.crm.amocrm.access import LongLivedToken, TokenSource
 from b2bua.crm.amocrm.codes import CodeExchange, CodeRefused
 from b2bua.crm.amocrm.connection import LEASE_SECONDS
-from b2bua.crm.amocrm.connections import Connections
+from b2bua.crm.amocrm.connections import PER_MINUTE, Connections
 from b2bua.crm.amocrm.kept import KeptTokens, RefreshCounts
 from b2bua.crm.amocrm.oauth import Integration
 from b2bua.crm.port import CrmError, CrmUnauthorized, CrmUnavailable
@@ -515,3 +515,17 @@ async def test_an_account_whose_pages_are_elsewhere_is_looked_for_at_no_token_s_
         assert account.origins == {BASE, new}
         await crm.ask(one.source(ACME))
     assert (spent(crm), crm.endpoint.lookups, crm.row.base_url) == ([], 2, new)
+
+
+async def test_codes_that_strangers_make_up_keep_no_person_s_out_and_raise_no_alarm(crm: Crm) -> None:
+    crm.endpoint.codes = {"good"}
+    async with crm.process() as one:
+        for number in range(PER_MINUTE):
+            one.code_arrived(f"made-up-{number}", "acme.amocrm.ru", "", "")
+        with pytest.raises(LookupError, match="too many"):
+            one.code_arrived("made-up", "acme.amocrm.ru", "", "")
+        await asyncio.sleep(5)
+        assert one.code_trouble(ACME) == ""                            # as it is connected
+        await one.code_pasted(ACME, "good", "", 8.0)
+        assert crm.row.generation == 2
+        assert len(spent(crm)) == PER_MINUTE + 1

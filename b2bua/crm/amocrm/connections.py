@@ -12,6 +12,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from datetime import datetime
+from enum import Enum
 from random import Random
 from types import TracebackType
 from typing import Protocol
@@ -54,6 +55,14 @@ class WatchedRows(Rows, Protocol):
     async def marks(self) -> Mapping[ClientId, Mark]: ...
 
 
+class _By(Enum):
+    """Who brings a code."""
+
+    LINK = "a browser that followed our link"
+    PERSON = "who may change the client"
+    ANYBODY = "the install hook, or a stranger"
+
+
 class NotOurs(LookupError):
     """One sentence: why a code or a disconnection is not for any of our clients."""
 
@@ -76,7 +85,7 @@ class Connections:
         self._at_origin: defaultdict[str, list[ClientId]] = defaultdict(list)      # whose pages are there, as applied
         self._of_token: dict[ClientId, int | None] = {}        # account id that a long-lived token tells
         self._codes: OrderedDict[bytes, None] = OrderedDict()
-        self._hurry: defaultdict[ClientId, deque[float]] = defaultdict(lambda: deque(maxlen=PER_MINUTE))
+        self._hurry: defaultdict[tuple[ClientId, _By], deque[float]] = defaultdict(lambda: deque(maxlen=PER_MINUTE))
         self.connected: Callable[[ClientId], None] = lambda _: None    # told of whoever is connected from now on
         self._is_connected: dict[ClientId, bool] = {}
         self._code_trouble: dict[ClientId, str] = {}
@@ -184,7 +193,7 @@ class Connections:
         one = self._by_state(state) if state else self._by_account(host, client_id)
         if not host and not state:
             raise NotOurs("the account is at no address of amoCRM")
-        self._exchanging(one, code, host, is_hurried=not state)
+        self._exchanging(one, code, host, _By.LINK if state else _By.ANYBODY)
         return one.integration.client
 
     async def code_pasted(self, client: ClientId, code: str, host: str, seconds: float) -> None:
@@ -193,16 +202,15 @@ class Connections:
         one = self._open.get(client)
         if one is None:
             raise NotOurs(_NO_OAUTH.format(client))
-        if (task := self._exchanging(one, code, host, is_hurried=True)) is not None:
+        if (task := self._exchanging(one, code, host, _By.PERSON)) is not None:
             await asyncio.wait([task], timeout=seconds)
 
     def code_trouble(self, client: ClientId) -> str:
         """Why the last code did not connect the account; "" when it did, or there was none."""
         return self._code_trouble.get(client, "")
 
-    def _exchanging(self, one: OAuthConnection, code: str, host: str, *, is_hurried: bool
-                    ) -> asyncio.Task[None] | None:
-        """None: this code is known already. `host` may be ""; `is_hurried`: anybody can make up codes like this."""
+    def _exchanging(self, one: OAuthConnection, code: str, host: str, by: _By) -> asyncio.Task[None] | None:
+        """None: this code is known already. `host` may be ""."""
         if not 0 < len(code) <= LONGEST_CODE or _CODE.fullmatch(code) is None:
             raise NotOurs("this is no code")
         known = one.base_url(one.saved) if one.saved is not None else one.integration.base_url
@@ -216,18 +224,20 @@ class Connections:
         digest = hashlib.sha256(f"{one.integration.client_id} {one.integration.client_secret} {code}".encode()).digest()
         if digest in self._codes:
             return None
-        if self._exchanges >= AT_ONCE or (is_hurried and not self._is_unhurried(one)):
+        if self._exchanges >= AT_ONCE or not self._is_unhurried(one, by):
             raise NotOurs("too many codes come at once")
         self._codes[digest] = None
         while len(self._codes) > MOST_CODES:
             self._codes.popitem(last=False)
         self._exchanges += 1
-        exchange = self._exchange(one, code, url_of(host, known), digest)
+        exchange = self._exchange(one, code, url_of(host, known), digest, by)
         return self._start(exchange, f"CRM code for {one.integration.client}")
 
-    def _is_unhurried(self, one: OAuthConnection) -> bool:
-        """Codes that anybody can make up must not bring us over amoCRM's limits."""
-        times, now = self._hurry[one.integration.client], asyncio.get_running_loop().time()
+    def _is_unhurried(self, one: OAuthConnection, by: _By) -> bool:
+        """Codes that anybody can make up must not bring us over amoCRM's limits, nor keep a person's out."""
+        if by is _By.LINK:
+            return True
+        times, now = self._hurry[one.integration.client, by], asyncio.get_running_loop().time()
         if len(times) == PER_MINUTE and now - times[0] < 60.0:
             return False
         times.append(now)
@@ -252,7 +262,7 @@ class Connections:
             raise NotOurs("no client has this integration" if not found else "several clients have this integration")
         return found[0]
 
-    async def _exchange(self, one: OAuthConnection, code: str, base_url: str, digest: bytes) -> None:
+    async def _exchange(self, one: OAuthConnection, code: str, base_url: str, digest: bytes, by: _By) -> None:
         client = one.integration.client
         try:
             for _ in range(CODE_TRIES):
@@ -267,7 +277,8 @@ class Connections:
                     log.warning("CRM code waits for the database", client=client, why=str(error))
                     await asyncio.sleep(CODE_RETRY)
         except CodeRefused as error:
-            self._code_trouble[client] = str(error)
+            if by is not _By.ANYBODY or not _works(one):       # to whoever waits for nothing it would be a false alarm
+                self._code_trouble[client] = str(error)
             if error.may_be_good:
                 self._codes.pop(digest, None)
             log.error("CRM not connected", client=client, why=str(error),
