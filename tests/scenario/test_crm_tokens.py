@@ -504,6 +504,7 @@ async def test_an_account_whose_pages_are_elsewhere_is_looked_for_at_no_token_s_
             one.seen_elsewhere(ACME)
         await asyncio.sleep(1)
         assert (one.has_page_at(BASE), one.has_page_at(new)) == (True, False)          # a false alarm
+        assert one.moved_to(ACME) == one.moved_to(ClientId("nobody")) == ""
         assert crm.endpoint.lookups == 1
         crm.endpoint.host = new
         await asyncio.sleep(60)
@@ -513,6 +514,7 @@ async def test_an_account_whose_pages_are_elsewhere_is_looked_for_at_no_token_s_
         assert one.has_page_at(new)
         (account,) = one.widget_accounts("integration")
         assert account.origins == {BASE, new}
+        assert one.moved_to(ACME) == new
         await crm.ask(one.source(ACME))
     assert (spent(crm), crm.endpoint.lookups, crm.row.base_url) == ([], 2, new)
 

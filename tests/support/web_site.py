@@ -249,6 +249,9 @@ class NoConnections:
     def switched_off(self, client_id: str, account: str, signature: str) -> ClientId:
         raise LookupError(client_id)
 
+    def moved_to(self, client: ClientId) -> str:
+        return ""
+
 
 class NoWidgets:
     """widget_auth.WidgetAccounts where no client has an integration."""

@@ -314,6 +314,12 @@ class Connections:
         return any(one.account is not None and origin in one.origins
                    for client in (*applied, *moved) if (one := self._widget_account(client, self._accounts[client])))
 
+    def moved_to(self, client: ClientId) -> str:
+        """Where the account is, if it is not where the directory has it; else ""."""
+        one = self._open.get(client)
+        now = one.base_url(one.saved) if one is not None and one.saved is not None else ""
+        return now if client in self._accounts and now != self._accounts[client].base_url else ""
+
     def seen_elsewhere(self, client: ClientId) -> None:
         if (one := self._open.get(client)) is not None:
             one.seen_elsewhere()
