@@ -9,6 +9,7 @@ from playwright.async_api import Route
 from b2bua.cdr import CallId
 from b2bua.control import ClickOutcome, ClickStage
 from tests.support.chromium import open_chromium
+from tests.support.web_site import live_call
 from tests.support.widget_page import CARD
 from tests.support.widget_server import open_amocrm
 from tests.support.widget_site import ACME, PASSWORD, integration_of, open_widget_site
@@ -77,3 +78,26 @@ async def test_a_click_of_a_browser_that_fell_asleep_rings_nobody_an_hour_later(
                 "text": "The click has come too late to be called. Click once more."}
             assert len(lost) == 1
             assert site.control.asked == []
+
+
+async def test_a_page_that_waits_comes_back_when_the_server_starts_anew(tmp_path: Path) -> None:
+    ours = integration_of(ACME)
+    async with open_amocrm() as (crm, page), open_chromium() as tab:
+        crm.integration, crm.secret = ours.client_id, ours.client_secret
+        crm.saved, crm.status = {"login": "acme", "server_url": crm.server}, "installed"
+        async with open_widget_site(_made(tmp_path / "one"), {ACME: crm.origin}, page.port, crm.server) as site:
+            site.control.calls = [live_call("live-1")]
+            await tab.open(f"{crm.origin}/page?hurry=20")
+            await tab.until(f"{CARD}?.innerText.includes('Talking')")
+        tab.complaints.clear()
+        async with open_widget_site(_made(tmp_path / "two"), {ACME: crm.origin}, page.port, crm.server) as site:
+            await tab.until(f"{CARD} === null")                      # that call has ended with its server
+            site.control.calls = [live_call("live-2")]
+            await tab.until(f"{CARD}?.innerText.includes('Talking')")
+            assert await tab.value("bench.callingStatus") == [True, False, True]
+    assert len(tab.complaints) < 10
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir()
+    return directory
