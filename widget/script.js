@@ -246,7 +246,8 @@ define(['jquery'], function ($) {
       if (closed.has(call.id) || (known && known.version >= call.version)) {
         return;
       }
-      calls.set(call.id, Object.assign({since: Date.now() - 1000 * (call.talk_seconds || 0)}, call));
+      const kept = {since: Date.now() - 1000 * (call.talk_seconds || 0), live: Boolean(known && known.live)};
+      calls.set(call.id, Object.assign(kept, call));
       if (call.state === 'ended') {
         setTimeout(() => close(call.id), LINGER);
       }
@@ -345,7 +346,7 @@ define(['jquery'], function ($) {
         textContent: say('card.hang_up')});
       button.onclick = () => {
         button.disabled = true;
-        hangUp(call).catch((problem) => {
+        hangUp(call).then(show, (problem) => {
           button.disabled = false;
           notify('error', whoIsIn(call, say), problem.words);
         });
