@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from enum import Enum
 from functools import lru_cache
+from unicodedata import category
 
 from phonenumbers import (
     COUNTRY_CODE_TO_REGION_CODE,
@@ -44,6 +45,9 @@ _ANONYMOUS = frozenset({
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}\Z")
 _TELEPHONE = re.compile(rf"\+?[0-9]{{{SEARCHED_DIGITS},32}}\Z")
 _WRITTEN = re.compile(r"\+?[0-9 ()./\u00a0\u2010-\u2015-]+\Z")
+# "8 (495) 123-45-67 доб. 12", "+7 495 123-45-67;ext=12", "123-45-67, 765-43-21": the number, and what is no part of it.
+_AND_MORE = re.compile(r"(\+?[0-9 ()./\u00a0\u2010-\u2015-]+?)\s*(?:[,;]|доб|вн|ext|int|x\s*[0-9]).*\Z",
+                       re.IGNORECASE | re.DOTALL)
 _VISUAL = str.maketrans("", "", " ()./-\u00a0\u2010\u2011\u2012\u2013\u2014\u2015")
 
 
@@ -75,6 +79,20 @@ def normalise(text: str, country: str) -> str:
         return plain
     number = _parsed(text if plain.startswith("+") else plain, country)
     return plain if number is None else format_number(number, PhoneNumberFormat.E164)
+
+
+def in_a_card(text: str) -> str:
+    """The number alone of what people enter for one: without an extension behind it, to which whoever answers connects,
+    `tel:`, and the marks that nobody sees and that come along when it is copied from a page."""
+    if _WRITTEN.match(text):
+        return text.strip()
+    plain = "".join(character for character in text[:LONGEST] if category(character) != "Cf").strip()
+    if plain[:4].lower() == "tel:":
+        plain = plain[4:].strip()
+    more = _AND_MORE.match(plain)
+    if more is not None and not is_short(more[1]):
+        return more[1]
+    return plain if len(text) <= LONGEST else text
 
 
 @lru_cache(CACHED)

@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import psutil
 import pytest
 import uvloop
@@ -22,6 +23,10 @@ from tests.support.virtual_loop import Deadlock, VirtualLoop
 PATIENCE = 60.0                       # seconds that a test on a real loop may take, unless @pytest.mark.patience(n)
 CLOSING_PASSES = 20                   # turns of the loop in which what was closed may finish closing
 OUTLIVES_TESTS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")     # the interpreter's own
+
+# A busy machine is no fault.
+hypothesis.settings.register_profile("no deadlines", hypothesis.settings(deadline=None))
+hypothesis.settings.load_profile("no deadlines")
 
 
 def pytest_configure(config: pytest.Config) -> None:

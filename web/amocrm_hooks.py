@@ -48,6 +48,10 @@ class CrmConnections(Protocol):
 
     def switched_off(self, client_id: str, account: str, signature: str) -> ClientId: ...
 
+    def moved_to(self, client: ClientId) -> str:
+        """Where the account is, if it is not where the directory has it; else "". Raises nothing."""
+        ...
+
 
 class AmoCrmHooks:
     def __init__(self, connections: CrmConnections, settings: WebSettings, counters: WebCounters) -> None:

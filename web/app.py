@@ -102,8 +102,8 @@ def create_app(
         OverviewPage(set_up, sign_in, control, store.calls, users, crm_health),
     )
     history = History(store, links, users)
-    call = CallPage(control, store, links, users)
-    outbox = OutboxPage(store, users)
+    call = CallPage(control, store, links, users, connections.moved_to)
+    outbox = OutboxPage(store, users, connections.moved_to)
     bans = Bans(control, token)
     heard = Recordings(store, links, recordings, sign_in, settings, counters)
     amocrm = AmoCrmHooks(connections, settings, counters)

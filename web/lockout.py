@@ -17,8 +17,10 @@ class _Failures:
 
 
 class Lockout:
-    def __init__(self, limit: int = MOST_ADDRESSES) -> None:
+    def __init__(self, limit: int = MOST_ADDRESSES, free: int | None = None) -> None:
+        """`free`: failures that cost nothing, where FREE_FAILURES are too few."""
         self._limit = limit
+        self._free = FREE_FAILURES if free is None else free
         self._failures: dict[str, dict[str, _Failures]] = {}      # address, account
 
     def __len__(self) -> int:
@@ -28,10 +30,14 @@ class Lockout:
         """Seconds until this address may try again; 0 when it may."""
         failures = self._failures.get(address, {}).values()
         count = sum(one.count for one in failures)
-        if count <= FREE_FAILURES:
+        if count <= self._free:
             return 0.0
-        wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(count - FREE_FAILURES - 1, 20))
+        wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(count - self._free - 1, 20))
         return max(0.0, max(one.last for one in failures) + wait - now)
+
+    def is_slow(self, address: str) -> bool:
+        """Whether further failures cost a wait."""
+        return sum(one.count for one in self._failures.get(address, {}).values()) > self._free
 
     def failed(self, address: str, account: str, now: float) -> None:
         """`account`: whose password was tried; "" when there is no such account, or strangers could make this grow."""

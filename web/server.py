@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import resource
 import socket
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
@@ -25,7 +26,9 @@ from b2bua.config import WebSettings
 from b2bua.metrics import WebCounters
 from b2bua.net.certificates import ServerIdentity
 
-MOST_CONNECTIONS = 300                 # at once; further ones are closed, as calls need file descriptors too
+# At once; further ones are closed, as calls need file descriptors too. An office of 300 has one for each browser, by
+# which the widget's live card waits.
+MOST_CONNECTIONS = 2_000
 HANDSHAKE_SECONDS = 10.0               # for TLS to be agreed on
 TLS_END_SECONDS = 3.0                  # for the other side to say goodbye as well
 HEAD_SECONDS = 10.0                    # for a request's head to arrive
@@ -118,7 +121,7 @@ class _TlsDoor:
                     log.warning("web connection not accepted", why=str(error))
                     await asyncio.sleep(ACCEPT_AGAIN)
                     continue
-                if len(self._server.server_state.connections) + self._shaking >= MOST_CONNECTIONS:
+                if len(self._server.server_state.connections) + self._shaking >= _most_connections():
                     self._counters.connections_refused += 1
                     stream.close()
                 else:
@@ -143,6 +146,11 @@ class _TlsDoor:
         return _Connection(self._server.config, self._server.server_state, {}, counters=self._counters)
 
 
+def _most_connections() -> int:
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_CONNECTIONS if files == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, files // 4)
+
+
 class _Connection(H11Protocol):
     """Hangs up on those who keep a connection without asking for anything, which uvicorn leaves open for ever."""
 
@@ -154,7 +162,7 @@ class _Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > MOST_CONNECTIONS:
+        if len(self.connections) > _most_connections():
             self._counters.connections_refused += 1
             transport.close()
         else:

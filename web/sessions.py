@@ -60,6 +60,18 @@ class Sessions:
     def print_of(self, password_hash: str) -> str:
         return self._seal("password", password_hash)[:12] if password_hash else ""
 
+    def device(self, account: str, password_hash: str) -> str:
+        """A cookie that says that this browser has signed in to this account; worth nothing under another password."""
+        content = f"{secrets.token_urlsafe(12)}:{account}"
+        return f"{content}:{self._seal('device', f'{content}:{password_hash}')}"
+
+    def device_of(self, cookie: str | None, account: str, password_hash: str) -> str:
+        """The id of the browser; "" when it has not signed in to this account."""
+        content, _, seal = (cookie or "")[:LONGEST_COOKIE].rpartition(":")
+        id_, _, whose = content.partition(":")
+        good = hmac.compare_digest(seal.encode(), self._seal("device", f"{content}:{password_hash}").encode())
+        return id_ if good and password_hash and whose == account else ""
+
     def form_token(self, owner: str) -> str:
         """For a form of this session, or of this visitor who has none yet: nobody else's page can send it."""
         return self._seal("form", owner)

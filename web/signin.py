@@ -33,6 +33,7 @@ from web.visits import Handler, Visit, form_of
 LARGEST_FORM = 8_192                   # bytes
 LONGEST_WAY_BACK = 500                 # characters of a path
 FORM_COOKIE_SECONDS = 3_600
+DEVICE_COOKIE_SECONDS = 180 * 86_400   # that a browser which has signed in is not kept out by its neighbours
 ENDED_LOOKED_AT_EVERY = 10.0           # seconds, for those that another process has ended
 STORE_SECONDS = 2.0                    # for the database to take a session into its list: it is open without, too
 
@@ -58,6 +59,7 @@ class SignIn:
         # A name with __Host- is never sent over plain HTTP, and no neighbouring domain can plant it.
         self._cookie = "__Host-session" if self._secure else "session"
         self._form_cookie = "__Host-form" if self._secure else "form"
+        self._device_cookie = "__Host-device" if self._secure else "device"
 
     def visit(self, request: Request) -> Visit | None:
         session = self._sessions.read(request.cookies.get(self._cookie))
@@ -105,23 +107,28 @@ class SignIn:
             return self._form(request, 403, "The form was too old, or cookies are switched off. Try again.", login, to)
         address = account_of(address_of(request, self._trusted))
         now = asyncio.get_running_loop().time()
-        if wait := math.ceil(self._lockout.wait(address, now)):
+        client, hashed = self._account(login)
+        account = (client or OPERATOR_LOGIN) if hashed else ""
+        # Whoever guesses behind one address, an office's own, locks out no browser there that has been let in before.
+        device = self._sessions.device_of(request.cookies.get(self._device_cookie), account, hashed)
+        guesser = f"device {device}" if device else address
+        if wait := math.ceil(self._lockout.wait(guesser, now)):
             self._counters.locked_out += 1
             return self._form(request, 429, "Too many wrong passwords. Wait {seconds} s, then try again.", login, to,
                               wait)
-        client, hashed = self._account(login)
-        account = (client or OPERATOR_LOGIN) if hashed else ""
-        self._lockout.failed(address, account, now)    # until it is known to be right: parallel guesses count as well
+        self._lockout.failed(guesser, account, now)    # until it is known to be right: parallel guesses count as well
         if not await self._passwords.is_right(hashed, form.get("password", "")):
             self._counters.wrong_passwords += 1
             log.warning("wrong password", login=login[:LONGEST_WAY_BACK], address=address)
             return self._form(request, 403, "The login or the password is wrong.", login, to)
-        self._lockout.succeeded(address, account)
+        self._lockout.succeeded(guesser, account)
         self._counters.signed_in += 1
         session, cookie = self._sessions.open(client, hashed if client is not None else "")
         await self._list(request, session, address)
         log.info("signed in", login=login or OPERATOR_LOGIN, address=address)
-        return self._with_cookie(RedirectResponse(_safe(to), 303), self._cookie, cookie, SESSION_SECONDS)
+        response = self._with_cookie(RedirectResponse(_safe(to), 303), self._cookie, cookie, SESSION_SECONDS)
+        return self._with_cookie(response, self._device_cookie, self._sessions.device(account, hashed),
+                                 DEVICE_COOKIE_SECONDS)
 
     async def sign_out(self, request: Request) -> Response:
         if (visit := self.visit(request)) is not None:

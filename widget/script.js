@@ -22,8 +22,10 @@ define(['jquery'], function ($) {
   const GAP = 1000;                              // after an answer with nothing new, should the server not wait
   const SHORTEST_WAIT = 5000;                    // after a failure; doubled with each, up to
   const LONGEST_WAIT = 300000;
-  const MOST_FAILURES = 5;                       // in a row, before a call is lost sight of
+  const MOST_FAILURES = 5;                       // in a row, before calls are lost sight of
   const LINGER = 6000;                           // that an ended call is still shown
+  const LONGEST_NUMBER = 64;                     // characters of what stands in a card for one
+  const MOST_NAMED = 5;                          // faults of a form, told at once
   const RESEND_AFTER = [5000, 30000, 120000, 600000];
   const UNSENT = 'smartswitch-unsent';           // in localStorage while the server lacks the last settings
   const EDGES = [                                // places of the card, clear of amoCRM's menu (left) and top bar
@@ -37,7 +39,8 @@ define(['jquery'], function ($) {
   const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
   const crm = () => window.APP || window.AMOCRM;
   const crmLanguage = () => (LANGUAGES.includes(crm().lang_id) ? crm().lang_id : 'en');
-  const waitAfter = (failures) => Math.min(SHORTEST_WAIT * 2 ** failures, LONGEST_WAIT);
+  // Half as long to half as long again: after a restart of the server not all pages come at once.
+  const waitAfter = (failures) => Math.min(SHORTEST_WAIT * 2 ** failures, LONGEST_WAIT) * (0.5 + Math.random());
 
   // What amoCRM gives as an object today it may give as JSON tomorrow.
   function asObject(value) {
@@ -108,9 +111,32 @@ define(['jquery'], function ($) {
     return shown && Number(shown.id) > 0 ? {entity: {type: crm().getBaseEntity(), id: Number(shown.id)}} : {};
   }
 
+  const me = () => (crm().constant('user') || {}).id;
+  const users = () => crm().constant('managers') || {};
+  const hasLeft = (id) => Boolean(users()[id]) && [false, 0, '0', 'N'].includes(users()[id].active);
+
+  // With the number, where two have the same name.
   function nameOfUser(id) {
-    const user = (crm().constant('managers') || {})[id];
-    return (user && user.title) || id;
+    const title = trimmed(users()[id] && users()[id].title);
+    const shared = Object.values(users()).filter((user) => trimmed(user.title) === title).length > 1;
+    return title && shared ? `${title} (${id})` : title || id;
+  }
+
+  // The browser's store may be full, or closed by a policy: then nobody remembers that settings are owed.
+  function remember(isOwed) {
+    try {
+      localStorage[isOwed ? 'setItem' : 'removeItem'](UNSENT, '1');
+    } catch (error) {
+      console.debug(error);
+    }
+  }
+
+  function isOwed() {
+    try {
+      return localStorage.getItem(UNSENT) !== null;
+    } catch (error) {
+      return false;
+    }
   }
 
   // The server
@@ -146,9 +172,15 @@ define(['jquery'], function ($) {
     return problem.status >= 400 && problem.status < 500 && ![408, 429].includes(problem.status);
   }
 
-  // Whether it is what was entered that is refused. A token may be of no use before the widget is installed.
+  // Whether that holds for good. A token may be of no use before the widget is installed, and when a browser wakes that
+  // has slept: amoCRM gets another one by and by.
+  function isForGood(problem) {
+    return isFinal(problem) && !problem.code.startsWith('token_');
+  }
+
+  // Whether it is what was entered that is refused.
   function isRefusal(problem) {
-    return UNUSABLE_ADDRESS.includes(problem.code) || (isFinal(problem) && !problem.code.startsWith('token_'));
+    return UNUSABLE_ADDRESS.includes(problem.code) || isForGood(problem);
   }
 
   function openServer(widget, addressNow, say) {
@@ -214,7 +246,8 @@ define(['jquery'], function ($) {
       if (closed.has(call.id) || (known && known.version >= call.version)) {
         return;
       }
-      calls.set(call.id, Object.assign({since: Date.now() - 1000 * (call.talk_seconds || 0)}, call));
+      const kept = {since: Date.now() - 1000 * (call.talk_seconds || 0), live: Boolean(known && known.live)};
+      calls.set(call.id, Object.assign(kept, call));
       if (call.state === 'ended') {
         setTimeout(() => close(call.id), LINGER);
       }
@@ -313,7 +346,7 @@ define(['jquery'], function ($) {
         textContent: say('card.hang_up')});
       button.onclick = () => {
         button.disabled = true;
-        hangUp(call).catch((problem) => {
+        hangUp(call).then(show, (problem) => {
           button.disabled = false;
           notify('error', whoIsIn(call, say), problem.words);
         });
@@ -363,20 +396,24 @@ define(['jquery'], function ($) {
 
   function openCalls(server, card, ownExtension, say) {
     let dialling = false;
+    let stops = 0;                               // times that the widget was switched off: nothing is shown after that
 
     function dial(data) {
-      const phone = trimmed(data && data.value);
+      const phone = trimmed(data && data.value).slice(0, LONGEST_NUMBER);
       if (!phone || dialling) {
         return;
       }
       dialling = true;
+      const before = stops;
       const placed = place(Object.assign({phone: phone, request: uuid()}, ownExtension(), cardOnScreen()));
-      placed.then(follow, (problem) => notify('error', phone, problem.words));
+      placed.then((call) => follow(call, before), (problem) => notify('error', phone, problem.words));
       Promise.all([placed.catch(() => {}), pause(DOUBLE_CLICK)]).then(() => { dialling = false; });
     }
 
-    // An answer may be lost on its way; the same `request` makes no second call.
+    // An answer may be lost on its way; the same `request` makes no second call. By `age`, in seconds, the server knows
+    // what it may have known before it was started anew, and what comes from a browser that has slept meanwhile.
     async function place(wanted) {
+      const clicked = Date.now();
       try {
         return await server.ask('POST', 'calls', {body: wanted});
       } catch (problem) {
@@ -384,14 +421,15 @@ define(['jquery'], function ($) {
           throw problem;
         }
         await pause(ONCE_MORE);
-        return server.ask('POST', 'calls', {body: wanted});
+        const age = Math.max(0, Math.ceil((Date.now() - clicked) / 1000));
+        return server.ask('POST', 'calls', {body: Object.assign({age: age}, wanted)});
       }
     }
 
-    async function follow(call) {
+    async function follow(call, before) {
       let told = '';
       let failures = 0;
-      for (;;) {
+      while (before === stops) {
         if (call.state !== told) {
           told = call.state;
           notify(hasFailed(call) ? 'error' : 'call', whoIsIn(call, say), stateOf(call, say));
@@ -409,7 +447,7 @@ define(['jquery'], function ($) {
           call = next;
         } catch (problem) {
           failures += 1;
-          if (isFinal(problem) || failures === MOST_FAILURES) {
+          if (before === stops && (isForGood(problem) || failures === MOST_FAILURES)) {
             card.drop(call.id);
             notify('error', whoIsIn(call, say), problem.words);
             return;
@@ -419,7 +457,7 @@ define(['jquery'], function ($) {
       }
     }
 
-    return {dial};
+    return {dial, stop: () => { stops += 1; }};
   }
 
   const pathOf = (call) => `calls/${encodeURIComponent(call.id)}`;
@@ -427,8 +465,8 @@ define(['jquery'], function ($) {
   // The employee's calls, whoever began them. Of all open tabs one asks the server, and tells the others.
 
   function openLive(server, card) {
-    // In a browser without channels and locks each tab asks for itself.
-    const tabs = window.BroadcastChannel ? new BroadcastChannel('smartswitch') : {postMessage() {}, close() {}};
+    const name = `smartswitch-live-${me()}`;     // a tab may be older than who is signed in
+    const tabs = openChannel(name);
     let latest = null;                           // what this tab, while it leads, was told last
     let wake = () => {};                         // whoever waits, at the end
     let over = false;
@@ -442,7 +480,7 @@ define(['jquery'], function ($) {
     };
     tabs.postMessage({});                        // who leads, tells
     if (navigator.locks) {
-      navigator.locks.request('smartswitch-live', () => watch());
+      navigator.locks.request(name, () => watch()).catch(() => watch());
     } else {
       watch();
     }
@@ -462,18 +500,30 @@ define(['jquery'], function ($) {
             await orEnd(pause(GAP));
           } else {
             seen = answer.version;
-            latest = answer.calls;
-            card.showOnly(latest);
-            tabs.postMessage({calls: latest});
+            tell(answer.calls);
           }
         } catch (problem) {
-          if (isFinal(problem)) {                // no extension, or not connected: nothing to see on this page
+          const isVain = isForGood(problem);     // no extension, or not connected: nothing to see on this page
+          if (over) {
             return;
           }
-          await orEnd(pause(waitAfter(failures)));
           failures += 1;
+          if (isVain || failures >= MOST_FAILURES) {       // nobody knows whether those that are shown go on
+            seen = '';
+            tell([]);
+          }
+          if (isVain) {
+            return;
+          }
+          await orEnd(pause(waitAfter(failures - 1)));
         }
       }
+    }
+
+    function tell(calls) {
+      latest = calls;
+      card.showOnly(calls);
+      tabs.postMessage({calls: calls});
     }
 
     function orEnd(promise) {
@@ -485,6 +535,15 @@ define(['jquery'], function ($) {
       wake();
       tabs.close();
     };
+  }
+
+  // In a browser without channels, or where a policy forbids them, each tab asks for itself.
+  function openChannel(name) {
+    try {
+      return new BroadcastChannel(name);
+    } catch (error) {
+      return {postMessage() {}, close() {}};
+    }
   }
 
   // The settings' window
@@ -563,21 +622,23 @@ define(['jquery'], function ($) {
     };
   }
 
-  // {"77": "101"} without users that have none
-  function extensionsIn(users) {
-    return Object.fromEntries(Object.entries(asObject(users)).map(([user, extension]) => [user, trimmed(extension)])
-      .filter(([, extension]) => extension));
+  // {"77": "101"} without users that have none, nor those who have left: amoCRM may show no field of theirs to empty
+  function extensionsIn(stored) {
+    return Object.fromEntries(Object.entries(asObject(stored)).map(([user, extension]) => [user, trimmed(extension)])
+      .filter(([user, extension]) => extension && !hasLeft(user)));
   }
 
-  function doubleIn(extensions) {
+  function doublesIn(extensions) {
     const owners = new Map();
+    const doubles = [];
     for (const [user, extension] of Object.entries(extensions)) {
       if (owners.has(extension)) {
-        return {extension: extension, first: nameOfUser(owners.get(extension)), second: nameOfUser(user)};
+        doubles.push({extension: extension, first: nameOfUser(owners.get(extension)), second: nameOfUser(user)});
+      } else {
+        owners.set(extension, user);
       }
-      owners.set(extension, user);
     }
-    return null;
+    return doubles;
   }
 
   // As the server wants them, of what amoCRM stores
@@ -628,7 +689,7 @@ define(['jquery'], function ($) {
 
     // What this page believes: the server goes by the token, and says so if they differ.
     function ownExtension() {
-      const extension = extensionsIn(settings().extensions)[crm().constant('user').id];
+      const extension = extensionsIn(settings().extensions)[me()];
       return extension ? {extension} : {};
     }
 
@@ -675,9 +736,9 @@ define(['jquery'], function ($) {
       if (form !== null && form.isOpen()) {
         wanted.functions = form.chosen();
       }
-      const double = doubleIn(extensionsIn(wanted.extensions));
-      if (double !== null) {
-        complain(say('problems.doubles', double));
+      const doubles = doublesIn(extensionsIn(wanted.extensions));
+      if (doubles.length > 0) {
+        complain(sentences(doubles.slice(0, MOST_NAMED).map((double) => say('problems.doubles', double))));
         throw new Error('doubles');
       }
       const password = form !== null ? form.password() : '';
@@ -701,14 +762,14 @@ define(['jquery'], function ($) {
     }
 
     async function send(body, address) {
-      localStorage.setItem(UNSENT, '1');
+      remember(true);
       try {
         const answer = await server.ask('POST', 'settings', {address, body});
-        localStorage.removeItem(UNSENT);
+        remember(false);
         notify('call', say('widget.name'), sentences([say('problems.sent'), ...(answer.notes || [])]));
       } catch (problem) {
         if (isRefusal(problem)) {
-          localStorage.removeItem(UNSENT);
+          remember(false);
         }
         throw await server.whyNoAnswer(problem, address);
       }
@@ -744,7 +805,7 @@ define(['jquery'], function ($) {
       $(document).on('page:changed', card.settle);
       $(window).on('resize', card.settle);
       watchOrNot();
-      if (localStorage.getItem(UNSENT)) {
+      if (isOwed()) {
         isDelivered(settingsOf(settings(), widget.get_version()));
       }
     }
@@ -755,8 +816,9 @@ define(['jquery'], function ($) {
         stopWatching();
         stopWatching = null;
       }
+      calls.stop();
       card.remove();
-      localStorage.removeItem(UNSENT);
+      remember(false);
     }
 
     this.callbacks = {

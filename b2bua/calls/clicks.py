@@ -182,9 +182,9 @@ class Clicks:
 
 def what_to_dial(directory: Directory, client: ClientId, text: str) -> str:
     """A number as the CRM's cards have it, as the dial plan reads it. Raises ValueError."""
-    plain = text.strip()
-    if len(plain) > LONGEST_NUMBER:
+    if len(text.strip()) > LONGEST_NUMBER:
         raise ValueError("that is longer than any number")
+    plain = numbers.in_a_card(text)
     for dialled in (plain, numbers.normalise(plain, directory.client[client].country)):
         here = (client, dialled)
         if here in directory.extension or here in directory.group:

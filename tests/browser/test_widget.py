@@ -103,8 +103,9 @@ async def test_what_fails_is_said_in_words_and_hostile_words_stay_words(bench: B
         await bench.tab.value("new Promise(passed => setTimeout(passed, 2500))")     # or it would be a double click
         await bench.click()
         await bench.notified(2)
-        first, second = (body["request"] for body in server.bodies("POST calls")[1:])
-        assert first == second                                       # sent again, and one call
+        _, asked, again = server.bodies("POST calls")
+        assert again == {**asked, "age": 1}                          # sent again, and one call
+        first = asked["request"]
         assert len(server.calls) == 1
         await server.change(first, contact={"type": "javascript", "id": 1, "name": HOSTILE},
                             deal={"id": "71\" onclick=\"x", "name": HOSTILE}, state="talking", talk_seconds=0)
@@ -165,6 +166,41 @@ async def test_installing_from_an_empty_window(bench: Bench) -> None:
     assert json.loads(bench.crm.saved["functions"])["live_card"] is False
     assert "right" not in json.dumps(bench.crm.saved) + json.dumps(await tab.value("({...localStorage})"))
     assert "wrong" not in json.dumps(bench.crm.saved)
+
+
+async def test_an_office_of_three_hundred_is_saved_whole_and_doubles_are_named(bench: Bench) -> None:
+    """Among them those who have left, whose extension another has now, and some who share a name."""
+    server, tab, crm = bench.server, bench.tab, bench.crm
+    crm.managers = {user: f"Иванова-Константинопольская Мария № {user}" for user in range(1000, 1300)}
+    crm.managers |= {77: "Anna Archer", 1001: "Пётр Ли", 1002: "Пётр Ли", 1003: HOSTILE}
+    crm.left = frozenset({1004, 1005})
+    saved = {str(user): str(user - 900) for user in crm.managers if user != 77} | {"1004": "101", "1005": "102"}
+    async with server.running():
+        await bench.open(saved={**SAVED, "extensions": json.dumps(saved)})
+        await bench.click("#open")
+        await bench.fill(user_1002="101", user_1003=" 100")
+        await bench.click("#save")
+        await tab.until("bench.refused === 'doubles'")
+        assert await bench.text(OUTPUT) == (
+            "The extension 101 stands at two users: Пётр Ли (1001) and Пётр Ли (1002). Each needs their own. "
+            f"The extension 100 stands at two users: {crm.managers[1000]} and {HOSTILE}. Each needs their own.")
+        assert server.bodies("POST settings") == []
+        await bench.fill(user_1002="102", user_1003="103")
+        await bench.click("#save")
+        await tab.until("bench.saves === 1")
+    (sent,) = server.bodies("POST settings")
+    assert sent["extensions"] == {str(user): str(user - 900) for user in range(1000, 1300) if user not in crm.left}
+
+
+async def test_settings_are_sent_where_the_browsers_store_is_full(bench: Bench) -> None:
+    async with bench.server.running():
+        await bench.open(saved=SAVED)
+        await bench.tab.value("(() => { for (const name of ['getItem', 'setItem', 'removeItem']) "
+                              "Storage.prototype[name] = () => { throw new Error('full'); }; })()")
+        await bench.click("#open")
+        await bench.click("#save")
+        await bench.tab.until("bench.saves === 1")
+        assert len(bench.server.bodies("POST settings")) == 1
 
 
 async def test_a_server_that_is_away_keeps_nobody_from_saving_nor_from_switching_off(bench: Bench) -> None:
@@ -242,6 +278,12 @@ async def test_of_two_tabs_one_asks_and_both_show_who_calls(bench: Bench) -> Non
     both = "[...document.querySelectorAll('iframe')].map(f => f.contentDocument.querySelector('.smartswitch-card'))"
     async with server.running():
         await tab.open(f"{bench.crm.origin}/two")
+        for frame in (0, 1):                                         # it is hung up in either
+            await server.change(f"c-0{frame}", state="ringing_them")
+            await tab.until(f"{both}.every(card => card?.innerText.includes('Ringing at the other end'))")
+            await tab.value(f"{both}[{frame}].querySelector('.smartswitch-card__hang-up').click()")
+            await tab.until(f"{both}.every(card => card === null)")
+            server.calls.clear()
         await server.change("c-1", direction="inbound", state="ringing_you", may_hang_up=False,
                             contact={"type": "companies", "id": 5, "name": "Carter & Sons"})
         await tab.until(f"{both}.every(card => card?.innerText.includes('Incoming call'))")
@@ -258,6 +300,60 @@ async def test_of_two_tabs_one_asks_and_both_show_who_calls(bench: Bench) -> Non
         assert (await bench.text(f"{both}[0]")).split("\n")[:2] == ["Withheld number", "The call was missed"]
         await tab.until(f"{both}[0] === null")
     assert server.bodies("POST calls") == []
+
+
+async def test_no_call_is_shown_for_ever_and_the_page_comes_back_by_itself(bench: Bench) -> None:
+    server, tab = bench.server, bench.tab
+    async with server.running():
+        await bench.open(saved=LIVE)
+        await server.change("c-1", direction="inbound", state="talking", talk_seconds=5)
+        await tab.until(f"{CARD}?.innerText.includes('Talking')")
+    await tab.until(f"{CARD} === null")                              # the server is away, and nobody knows
+    assert await tab.value("bench.callingStatus") == [True, False]
+    assert len(tab.complaints) <= 7                                  # no error each second in the CRM's console
+    async with server.running():
+        await tab.until(f"{CARD}?.innerText.includes('Talking')")    # the same call, as it was told before
+        server.problems["GET calls"] = {"status": 401, "title": "The page is too old", "code": "token_expired"}
+        await server.change("c-1", talk_seconds=6)
+        await tab.until(f"{CARD} === null")                          # a browser that has slept
+        del server.problems["GET calls"]
+        await tab.until(f"{CARD}?.innerText.includes('Talking')")    # and amoCRM has got another token
+        server.problems["GET calls"] = {"status": 403, "title": "You have no extension", "code": "no_extension"}
+        await server.change("c-1", talk_seconds=7)
+        await tab.until(f"{CARD} === null")
+    assert await tab.value("bench.callingStatus.at(-1)") is False
+
+
+async def test_a_click_whose_server_starts_anew_ends_on_the_page(bench: Bench) -> None:
+    server, tab = bench.server, bench.tab
+    async with server.running():
+        await bench.open(saved=SAVED)
+        await bench.click()
+        await tab.until(f"{CARD}?.innerText.includes('Your phone is ringing')")
+    server.problems[f"GET calls/{await bench.the_call()}"] = {
+        "status": 404, "title": "There is no such call", "code": "no_such_call"}
+    async with server.running():
+        assert (await bench.notified(2))[1] == ["error", "+7 (495) 123-45-67", "There is no such call."]
+        await tab.until(f"{CARD} === null")
+    assert len(server.bodies("POST calls")) == 1
+
+
+async def test_what_was_clicked_is_not_shown_once_the_widget_is_switched_off(bench: Bench) -> None:
+    server, tab = bench.server, bench.tab
+    async with server.running():
+        await bench.open(saved=LIVE)
+        await bench.click()
+        call = await bench.the_call()
+        await tab.until(f"{CARD}?.innerText.includes('Your phone is ringing')")
+        await bench.click("#open")
+        await bench.click("#off")
+        await tab.until(f"bench.saves === 1 && {CARD} === null")
+        await server.change(call, state="talking", talk_seconds=0)
+        answered = f"performance.getEntriesByType('resource').some(one => one.name.includes('calls/{call}'))"
+        await tab.until(answered)                                    # what the page had asked before
+        await tab.value("new Promise(passed => setTimeout(passed, 1000))")
+        assert await tab.value(CARD) is None
+        assert (await bench.notified(1))[1:] == []
 
 
 async def test_a_page_without_notifications_has_the_card(bench: Bench) -> None:

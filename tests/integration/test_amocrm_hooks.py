@@ -43,6 +43,9 @@ class Remembers:
         self.off.append((client_id, account, signature))
         return ACME
 
+    def moved_to(self, client: ClientId) -> str:
+        return ""
+
 
 @dataclass
 class Hooked:

@@ -22,6 +22,7 @@ from b2bua.directory import CrmAccount, Directory
 from b2bua.store.deliveries import OwedState
 from tests.support.records import NOON, note, record
 from tests.support.web_site import ACME, BETA, OF_OFFICE, OFFICES, Site, form_token, live_call, open_site, sign_in
+from web.admin.outbox import shown_row
 
 HOSTILE = "<script>alert(1)</script>\"'&\u202e"
 
@@ -207,6 +208,8 @@ async def test_a_call_says_what_its_crm_was_told_and_answered(pages: Pages) -> N
     assert "примечание 555" in (await pages.acme.get("/calls/c-1", headers={"Accept-Language": "ru"})).text
     (owed,) = await pages.site.store.outbox.of_call(ACME, CallId("c-1"))
     assert (owed.state, owed.ended_at, owed.card) == (OwedState.DELIVERED, now, "contacts/9001")
+    shown = shown_row(owed, pages.site.users.directory, lambda client: {ACME: "https://acme2.kommo.com"}[client])
+    assert shown.card == "https://acme2.kommo.com/contacts/detail/9001"        # the account has moved since
 
 
 async def test_what_strangers_wrote_is_shown_as_text(pages: Pages) -> None:

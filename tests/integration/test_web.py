@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import re
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -344,6 +345,30 @@ async def test_a_wrong_password_is_told_and_guessing_gets_slower(
         assert 0 < int(locked.headers["retry-after"]) <= LONG
     async with site.browser(address="203.0.113.6") as somebody_else:
         assert (await sign_in(somebody_else)).status_code == 303
+
+
+async def test_a_neighbour_who_guesses_keeps_nobody_out_who_has_been_here(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind an office's one address. Who comes for the first time waits, and is told how long."""
+    monkeypatch.setattr(lockout, "FIRST_WAIT", lockout.LONGEST_WAIT)
+    async with site.browser() as owner, site.browser() as guesser:
+        signed_in = await sign_in(owner, OF_OFFICE[ACME], "acme")
+        page = await owner.get("/")
+        await owner.post("/sign-out", data={"token": form_token(page.text)})
+        for _ in range(FREE_FAILURES + 1):
+            await sign_in(guesser, "wrong", "acme")
+        locked = await sign_in(guesser, OF_OFFICE[ACME], "acme")
+        assert locked.status_code == 429
+        assert 0 < int(locked.headers["retry-after"]) <= lockout.LONGEST_WAIT
+        assert (await sign_in(owner, OF_OFFICE[ACME], "acme")).status_code == 303
+        # What says that it has been here is no way round the lock: neither at another account, nor for long at this.
+        device = re.search(r"device=([^;]+)", signed_in.headers["set-cookie"])
+        assert device is not None
+        guesser.cookies.set("device", device[1])
+        assert (await sign_in(guesser, "wrong", "beta")).status_code == 429
+        tries = [(await sign_in(guesser, "wrong", "acme")).status_code for _ in range(FREE_FAILURES + 2)]
+        assert tries == [403] * (FREE_FAILURES + 1) + [429]
 
 
 async def test_one_s_own_password_buys_no_guesses_at_another_s(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

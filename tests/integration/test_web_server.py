@@ -218,6 +218,16 @@ async def test_more_connections_than_the_limit_are_closed(served: Served, monkey
         await writer.wait_closed()
 
 
+async def test_an_office_of_three_hundred_browsers_that_wait_shuts_nobody_out(served: Served) -> None:
+    """As each holds a connection by which its widget's live card waits."""
+    opened = [await asyncio.open_connection("127.0.0.1", served.port) for _ in range(350)]
+    opened[-1][1].write(b"GET /healthz HTTP/1.0\r\n\r\n")
+    assert (await opened[-1][0].read()).endswith(b"ok\n")
+    for _, writer in opened:
+        writer.close()
+        await writer.wait_closed()
+
+
 async def test_what_is_no_http_is_refused(served: Served) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
     writer.write(b"OPTIONS sip:x SIP/2.0\r\n\r\n")

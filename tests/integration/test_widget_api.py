@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,18 +13,21 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import jwt
 import pytest
 
 from b2bua.cdr import CallId, Direction
 from b2bua.control import ClickOutcome, ClickStage, Draining, TooManyClicks, TrunkState
 from b2bua.crm.port import Contact, EntityKind
+from b2bua.crm.users import MOST_USERS, CrmUser
 from b2bua.sandbox.disposable import TokenKind
 from b2bua.store.engine import StoreUnavailable
 from b2bua.store.widget_settings import WidgetSettingsRows
 from tests.support.web_site import live_call
 from tests.support.widget_site import (
     ACME,
+    ANNA,
     BEN,
     BETA,
     CARL,
@@ -41,6 +45,7 @@ from web.lockout import FREE_FAILURES
 from web.widget import cards, door, waiters
 from web.widget.openapi import OPERATIONS
 from web.widget.problems import LANGUAGES, STATUS, WORDS
+from web.widget.settings import CROWD_FAILURES
 
 LONG = 600                             # seconds of waiting that no test sees the end of
 
@@ -60,7 +65,7 @@ def site(tmp_path: Path) -> AbstractAsyncContextManager[WidgetSite]:
     (TokenKind.OTHER_SECRET, "token_invalid"), (TokenKind.UNSIGNED, "token_invalid"),
     (TokenKind.HS512, "token_invalid"), (TokenKind.EXPIRED, "token_expired"), (TokenKind.NOT_YET, "token_invalid"),
     (TokenKind.OTHER_AUDIENCE, "token_invalid"), (TokenKind.OTHER_ACCOUNT, "token_invalid"),
-    (TokenKind.OTHER_CLIENT, "token_invalid"), (TokenKind.OTHER_HOST, "token_invalid")])
+    (TokenKind.OTHER_CLIENT, "token_invalid"), (TokenKind.OTHER_HOST, "token_elsewhere")])
 async def test_a_wrong_token_opens_nothing(site: WidgetSite, kind: TokenKind, code: str) -> None:
     for method, path in ROUTES:
         answer = await site.ask(method, path.format(id="c-1"), token=site.token(kind=kind))
@@ -181,6 +186,19 @@ async def test_a_double_click_is_one_call(site: WidgetSite) -> None:
     assert problem_of(await site.click()) == (409, "already_calling")
     other = await site.click(request=request, token=site.token(user=BEN))     # somebody else's click
     assert (other.status_code, other.json()["id"]) == (202, "c-2")
+
+
+async def test_a_click_that_somebody_before_us_may_have_called_is_not_called_again(site: WidgetSite) -> None:
+    """Its answer was lost with the server, or its browser has slept; the page repeats it, and says how old it is."""
+    lost = await site.click(age=5)                               # we are here for less
+    assert problem_of(lost) == (409, "click_too_late")
+    assert lost.json()["remedy"]
+    request = str(uuid4())
+    assert (await site.click(request=request, age=0)).status_code == 202
+    for age in (5, 3_600):
+        assert (await site.click(request=request, age=age)).json()["id"] == "c-1"      # that one is known
+    assert problem_of(await site.click(age=-1)) == (422, "invalid")
+    assert len(site.control.asked) == 1
 
 
 @pytest.mark.parametrize(("raised", "expected"), [
@@ -376,6 +394,22 @@ async def test_a_map_that_cannot_be_is_refused_as_a_whole(
     assert (await site.store.directory.load(), await site.store.crm_users.load()) == before
 
 
+async def test_a_map_of_an_office_of_any_size_is_read_and_its_doubles_are_named(site: WidgetSite) -> None:
+    users = [CrmUser(user, "Пётр Ли" if user < 1_002 else f"Мария {user}") for user in range(1_000, 1_300)]
+    at = site.origins.get(ACME, "https://acme.amocrm.test")
+    await site.store.crm_users.save_users(ACME, at, users, datetime.now(UTC))
+    await site.users.load()
+    double = await site.save(extensions={"1000": "101", "1001": "101", "1002": "102"})
+    assert problem_of(double) == (422, "double_extension")
+    assert double.json()["detail"] == "101: Пётр Ли (1000), Пётр Ли (1001)"
+    everybody = await site.save(extensions={str(user.id): "101" for user in users})
+    assert problem_of(everybody) == (422, "double_extension")
+    assert len(everybody.json()["detail"]) == 500
+    longest = {str(99_999_999 + user): f"{user:012}" for user in range(MOST_USERS)}
+    assert problem_of(await site.save(extensions=longest)) == (422, "unknown_extension")       # and not too large
+    assert problem_of(await site.save(extensions={**longest, "1": "1"})) == (422, "invalid")
+
+
 async def test_guessing_gets_slower_and_locks_out(site: WidgetSite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lockout, "FIRST_WAIT", LONG)
     guesses = [("acme", "wrong"), ("nobody", PASSWORD), ("acme", ""), ("", "x"), ("beta", "wrong"), ("x", "y")]
@@ -397,6 +431,28 @@ async def test_one_s_own_password_buys_no_guesses_at_another_s(
     assert (await site.save(password=PASSWORD)).status_code == 200
     assert problem_of(await site.save(login="beta", password="wrong")) == (401, "wrong_password")
     assert problem_of(await site.save(login="beta", password="wrong")) == (429, "too_many")
+
+
+async def test_a_colleague_who_goes_on_guessing_keeps_the_owner_out_of_nothing(
+    site: WidgetSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one office, behind one address. Whoever has the integration's secret makes tokens of as many as they like."""
+    def token(user: int) -> str:
+        said = jwt.decode(site.token(user=user), options={"verify_signature": False})
+        del said["is_admin"]                                     # the CRM does not say: then the password does
+        return jwt.encode(said, integration_of(ACME).client_secret, "HS256")
+
+    owner, colleague = token(ANNA), token(BEN)
+    monkeypatch.setattr(lockout, "FIRST_WAIT", 0.001)
+    for _ in range(2 * CROWD_FAILURES):                          # who waits as long as they are told
+        await site.save(token=colleague, password="wrong")
+        await asyncio.sleep(0)
+    assert problem_of(await site.save(token=owner, password="mistyped")) == (401, "wrong_password")
+    assert (await site.save(token=owner, password=PASSWORD)).status_code == 200
+    monkeypatch.setattr(lockout, "FIRST_WAIT", LONG)
+    told = [problem_of(await site.save(token=token(1_000 + n), password="wrong"))[0] for n in range(CROWD_FAILURES + 5)]
+    assert told[-1] == 429
+    assert told.count(401) <= CROWD_FAILURES + 1
 
 
 async def test_guesses_at_once_count_as_well(site: WidgetSite, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -501,6 +557,28 @@ async def test_pages_of_connected_accounts_may_ask_and_read_and_no_others(
     assert "access-control-allow-credentials" not in refused.headers
 
 
+@pytest.mark.parametrize("garbled", [
+    {}, {"X-Auth-Token": b"\xff"}, {"X-Auth-Token": b"e30.e30."}, {"Content-Type": b"\xff"},
+    {"Content-Type": "application/json; charset=utf-16"}, {"Authorization": "Bearer x"}, {"Accept-Language": ";q=,"},
+    {"Cookie": "session=:::::"}, {"X-Forwarded-For": "," * 500}, {"Range": "bytes=-"}, {"Expect": "100-continue"},
+    {"Content-Encoding": "gzip"}, {"Accept": "application/xml"}])
+async def test_whatever_is_asked_is_answered_so_that_a_page_can_read_it(
+        site: WidgetSite, garbled: Mapping[str, str | bytes]) -> None:
+    token = site.token()
+    for path in ("check", "settings", "calls", "calls/c-1", "calls/%00%ff%2e%2e", "nothing", "openapi.json", ""):
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE"):
+            for body in (None, b"\xff{"):
+                sent = {"X-Auth-Token": token, "Origin": ORIGIN, **garbled}
+                answer = await site.http.request(method, f"/widget/v1/{path}?lang=%ff&lang=ru&after=%ff", headers=sent,
+                                                 content=body)
+                where = f"{method} {path} {answer.status_code}"
+                assert answer.status_code < 500, where
+                assert answer.headers["access-control-allow-origin"] == ORIGIN, where
+                if answer.status_code >= 400 and method != "HEAD":
+                    assert problem_of(answer)[1], where
+                    assert answer.json()["remedy"], where
+
+
 async def test_a_method_that_is_none_here_is_told_which_there_are(site: WidgetSite) -> None:
     answer = await site.ask("PUT", "settings")
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, POST")
@@ -511,9 +589,35 @@ async def test_a_fault_of_ours_can_be_read_as_well(site: WidgetSite, monkeypatch
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(site.control.__class__, "click2call", broken)
-    answer = await site.ask("POST", "calls", {"phone": "1", "request": str(uuid4())}, headers={"Origin": ORIGIN})
-    assert problem_of(answer) == (500, "fault")
-    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    for lang in LANGUAGES:
+        answer = await site.ask("POST", "calls", {"phone": "1", "request": str(uuid4())}, lang=lang,
+                                headers={"Origin": ORIGIN})
+        assert problem_of(answer) == (500, "fault")
+        assert answer.json()["title"] == WORDS["fault"][lang][0]
+        assert answer.headers["access-control-allow-origin"] == ORIGIN
+    assert 'event="faults"} 3.0' in (await site.http.get("/metrics")).text
+
+
+async def test_an_account_of_kommo_is_served_and_one_that_has_moved_is_told_so(tmp_path: Path) -> None:
+    at, before = "https://acme.kommo.com", "https://acme.amocrm.com"
+    async with open_widget_site(tmp_path, {ACME: at}) as site:
+        async def asked(method: str, path: str, origin: str, lang: str = "en", **body: str) -> httpx.Response:
+            said = jwt.decode(site.token(), options={"verify_signature": False}) | {"iss": origin}
+            token = jwt.encode(said, integration_of(ACME).client_secret, "HS256")
+            return await site.ask(method, path, body or None, token=token, lang=lang, headers={"Origin": origin})
+
+        clicked = await asked("POST", "calls", at, phone="+7 495 123-45-67", request=str(uuid4()))
+        assert (clicked.status_code, clicked.headers["access-control-allow-origin"]) == (202, at)
+        titles = set()
+        for lang in LANGUAGES:
+            moved = await asked("POST", "check", before, lang, login="", password="")
+            assert problem_of(moved) == (401, "token_elsewhere")
+            assert moved.headers["access-control-allow-origin"] == before
+            assert "amoCRM" in moved.json()["remedy"]
+            titles.add(moved.json()["title"])
+        assert len(titles) == len(LANGUAGES)
+        assert "access-control-allow-origin" not in (await asked("GET", "calls", before)).headers
+        assert [one for _, one, _ in site.control.asked] == ["101"]
 
 
 async def test_any_page_may_look_whether_we_are_there_and_read_nothing(site: WidgetSite) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.widget_site import PASSWORD, open_widget_site
 from web import lockout
-from web.widget import door, waiters
+from web.widget import api, door, waiters
 
 # What a description cannot say: whether there is such an extension or user, which number can be called, and how long a
 # body may be. A call that was hung up can still be asked for, as the page shows how it has ended.
@@ -42,6 +42,7 @@ async def test_answers_are_as_the_description_says(tmp_path: Path, monkeypatch: 
     for limit in ("PER_ADDRESS", "PER_CLIENT", "PER_USER"):
         monkeypatch.setattr(door, limit, 1_000_000)
     monkeypatch.setattr(lockout, "FREE_FAILURES", 1_000_000)
+    monkeypatch.setattr(api, "CROWD_FAILURES", 1_000_000)
     monkeypatch.setattr(waiters, "LONGEST_WAIT", 0.01)
     config = tmp_path / "schemathesis.toml"
     config.write_text(CONFIG)

@@ -638,7 +638,7 @@ async def test_an_ended_click_is_told_for_a_minute_and_to_its_client_alone(offic
         await office.pbx.click_changed(ACME, clicked.id, 0)
 
 
-@pytest.mark.parametrize("number", ["", " ", "abc", "+7 926 555 44 33 ext. 5", "1", "sip:101@host", "9" * 65, "1" * 30])
+@pytest.mark.parametrize("number", ["", " ", "abc", "1", "sip:101@host", "9" * 65, "1" * 30])
 async def test_what_cannot_be_dialled_is_no_call(office: Office, number: str) -> None:
     with pytest.raises(ValueError, match=r"number|dialled"):
         click(office, number)

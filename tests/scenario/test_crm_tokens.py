@@ -18,7 +18,7 @@ from b2bua.cdr import ClientId
 from b2bua.crm.amocrm.access import LongLivedToken, TokenSource
 from b2bua.crm.amocrm.codes import CodeExchange, CodeRefused
 from b2bua.crm.amocrm.connection import LEASE_SECONDS
-from b2bua.crm.amocrm.connections import Connections
+from b2bua.crm.amocrm.connections import PER_MINUTE, Connections
 from b2bua.crm.amocrm.kept import KeptTokens, RefreshCounts
 from b2bua.crm.amocrm.oauth import Integration
 from b2bua.crm.port import CrmError, CrmUnauthorized, CrmUnavailable
@@ -470,3 +470,64 @@ async def test_how_one_client_is_entered_is_told_alone(crm: Crm) -> None:
         assert crm.row.tokens is not None
         assert (status.state, status.is_connected, status.until) == ("connected", True, crm.row.tokens.refresh_until)
         assert one.status(ClientId("beta")) is None
+
+
+async def test_a_code_that_amocrm_has_not_judged_may_be_pasted_again(crm: Crm) -> None:
+    """It lives for twenty minutes, and there may be no other."""
+    crm.endpoint.codes = {"code"}
+    crm.fates(Fate.NOT_REACHED, Fate.NOT_REACHED)
+    async with crm.process() as one:
+        await one.code_pasted(ACME, "code", "", 8.0)
+        assert "does not take the code" in one.code_trouble(ACME)
+        await one.code_pasted(ACME, "code", "", 8.0)
+        assert one.code_trouble(ACME) == ""
+        assert crm.row.generation == 2
+
+
+async def test_a_code_that_was_refused_for_a_wrong_secret_may_be_pasted_again_with_the_right_one(crm: Crm) -> None:
+    async with crm.process() as one:
+        await one.code_pasted(ACME, "code", "", 8.0)
+        await one.code_pasted(ACME, "code", "", 8.0)                   # nobody asks amoCRM twice for the same
+        assert spent(crm) == ["code code"]
+        crm.endpoint.codes = {"code"}
+        await one.use(Directory((Client(ACME, "Acme", replace(ACCOUNT, client_secret="the right secret")),)))
+        await one.code_pasted(ACME, "code", "", 8.0)
+        assert one.code_trouble(ACME) == ""
+        assert crm.row.generation == 2
+
+
+async def test_an_account_whose_pages_are_elsewhere_is_looked_for_at_no_token_s_cost(crm: Crm) -> None:
+    """The old address may still serve requests, or there may be none: the widget must work at the new one."""
+    new = "https://acme2.amocrm.ru"
+    async with crm.process() as one:
+        for _ in range(5):
+            one.seen_elsewhere(ACME)
+        await asyncio.sleep(1)
+        assert (one.has_page_at(BASE), one.has_page_at(new)) == (True, False)          # a false alarm
+        assert one.moved_to(ACME) == one.moved_to(ClientId("nobody")) == ""
+        assert crm.endpoint.lookups == 1
+        crm.endpoint.host = new
+        await asyncio.sleep(60)
+        one.seen_elsewhere(ACME)
+        one.seen_elsewhere(ClientId("nobody"))
+        await asyncio.sleep(1)
+        assert one.has_page_at(new)
+        (account,) = one.widget_accounts("integration")
+        assert account.origins == {BASE, new}
+        assert one.moved_to(ACME) == new
+        await crm.ask(one.source(ACME))
+    assert (spent(crm), crm.endpoint.lookups, crm.row.base_url) == ([], 2, new)
+
+
+async def test_codes_that_strangers_make_up_keep_no_person_s_out_and_raise_no_alarm(crm: Crm) -> None:
+    crm.endpoint.codes = {"good"}
+    async with crm.process() as one:
+        for number in range(PER_MINUTE):
+            one.code_arrived(f"made-up-{number}", "acme.amocrm.ru", "", "")
+        with pytest.raises(LookupError, match="too many"):
+            one.code_arrived("made-up", "acme.amocrm.ru", "", "")
+        await asyncio.sleep(5)
+        assert one.code_trouble(ACME) == ""                            # as it is connected
+        await one.code_pasted(ACME, "good", "", 8.0)
+        assert crm.row.generation == 2
+        assert len(spent(crm)) == PER_MINUTE + 1

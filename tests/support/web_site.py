@@ -249,6 +249,9 @@ class NoConnections:
     def switched_off(self, client_id: str, account: str, signature: str) -> ClientId:
         raise LookupError(client_id)
 
+    def moved_to(self, client: ClientId) -> str:
+        return ""
+
 
 class NoWidgets:
     """widget_auth.WidgetAccounts where no client has an integration."""
@@ -258,6 +261,9 @@ class NoWidgets:
 
     def has_page_at(self, origin: str) -> bool:
         return False
+
+    def seen_elsewhere(self, client: ClientId) -> None:
+        raise LookupError(client)
 
     def is_entered(self, client: ClientId) -> bool:
         return False

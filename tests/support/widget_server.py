@@ -58,6 +58,7 @@ class AmoCrm:
     name: str = "APP"                  # of its global object
     user: int = ANNA
     managers: dict[int, str] = field(default_factory=lambda: {77: "Anna Archer", 78: "Ben Kim"})
+    left: frozenset[int] = frozenset()           # of the managers, who are switched off
     phones: tuple[str, ...] = ("+7 (495) 123-45-67",)
     card: Json | None = None
     saved: dict[str, str] = field(default_factory=dict)
@@ -79,7 +80,8 @@ class AmoCrm:
             return JSONResponse({
                 "language": self.language, "global": self.name, "user": self.user, "account": ACCOUNT,
                 "phones": self.phones,
-                "managers": {user: {"id": user, "title": name} for user, name in self.managers.items()},
+                "managers": {user: {"id": user, "title": name, "active": user not in self.left}
+                             for user, name in self.managers.items()},
                 "card": self.card, "saved": self.saved, "status": self.status, "code": "smartswitch_code"})
 
         async def saved(request: Request) -> Response:
@@ -204,7 +206,8 @@ class Server:
         assert request.headers["content-type"] == "application/json"
         body: Json = await request.json()
         name = request.url.path.rsplit("/", 1)[-1]
-        must, may = {"check": ({"login", "password"}, set()), "calls": ({"phone", "request"}, {"entity", "extension"}),
+        must, may = {"check": ({"login", "password"}, set()),
+                     "calls": ({"phone", "request"}, {"entity", "extension", "age"}),
                      "settings": ({"widget_version", "login", "functions", "extensions"}, {"password"})}[name]
         assert must <= set(body) <= must | may, f"{sorted(body)}"
         if name == "calls":

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from b2bua.crm.amocrm.contacts import phones_of
 from b2bua.numbers import (
     NumberFormat,
     country_code,
+    in_a_card,
     international,
     is_anonymous,
     is_emergency,
@@ -132,3 +134,18 @@ def test_who_calls_for_help_is_known(dialled: str, helps: bool) -> None:
 ])
 def test_the_country_of_a_number(number: str, code: int | None) -> None:
     assert country_code(number) == code
+
+
+@pytest.mark.parametrize("entered", [
+    "8 (495) 123-45-67 доб. 12", "\u202a+7 (495) 123-45-67\u202c", "+7 495 123-45-67, доб. 3", "tel:+74951234567",
+    "8 495 123-45-67 ext. 12, ask Maria of the department of purchases after three o'clock, or leave a message"])
+def test_a_caller_is_known_by_the_number_of_a_card_whatever_is_written_beside_it(entered: str) -> None:
+    """Else each of their calls would make another contact."""
+    row = {"custom_fields_values": [{"field_code": "PHONE", "values": [{"value": entered}]}]}
+    (phone,) = phones_of(row)
+    assert same_number("+74951234567", normalise(phone, "RU"))
+
+
+@pytest.mark.parametrize("entered", ["+74951234567", "8 (495) 123-45-67", " 112 ", "101, 102", "доб. 12", "7" * 90, ""])
+def test_what_is_a_number_or_none_stays(entered: str) -> None:
+    assert in_a_card(entered) == entered.strip()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from starlette.responses import Response
 
-from b2bua.cdr import CallId, CallRecord
+from b2bua.cdr import CallId, CallRecord, ClientId
 from b2bua.control import Control
 from b2bua.crm.user_keeper import UserKeeper
 from b2bua.links import RecordingLinks
@@ -27,11 +28,13 @@ class Moment:
 
 
 class CallPage:
-    def __init__(self, control: Control, store: Store, links: RecordingLinks, users: UserKeeper) -> None:
+    def __init__(self, control: Control, store: Store, links: RecordingLinks, users: UserKeeper,
+                 moved_to: Callable[[ClientId], str]) -> None:
         self._control = control
         self._store = store
         self._links = links
         self._users = users
+        self._moved_to = moved_to
 
     async def show(self, visit: Visit) -> Response:
         call = await self._call(visit, CallId(storable(visit.request.path_params["id"], LONGEST_TYPED)))
@@ -41,7 +44,8 @@ class CallPage:
         now = datetime.now(UTC)
         return await visit.page("call.html", call=past, record=call, moments=moments(call),
                                 employee=employee.name if employee is not None else "",
-                                owed=shown_rows(owed, self._users.directory), now=now, kept_days=KEEP_DELIVERED_DAYS,
+                                owed=shown_rows(owed, self._users.directory, self._moved_to), now=now,
+                                kept_days=KEEP_DELIVERED_DAYS,
                                 is_forgotten=now - call.ended_at > timedelta(days=KEEP_DELIVERED_DAYS))
 
     async def _call(self, visit: Visit, id_: CallId) -> CallRecord:

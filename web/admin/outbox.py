@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -69,9 +69,10 @@ class Which:
 
 
 class OutboxPage:
-    def __init__(self, store: Store, users: UserKeeper) -> None:
+    def __init__(self, store: Store, users: UserKeeper, moved_to: Callable[[ClientId], str]) -> None:
         self._rows = store.outbox
         self._users = users
+        self._moved_to = moved_to
 
     async def show(self, visit: Visit) -> Response:
         query = visit.request.query_params
@@ -80,7 +81,7 @@ class OutboxPage:
         asked = query.get("state", "")
         name = asked if asked in STATES else "aside" if counts["aside"] else "waiting"
         rows = await self._rows.page_of(STATES[name], client, PAGE + 1, _place(query.get("after", "")))
-        page = shown_rows(rows[:PAGE], self._users.directory)
+        page = shown_rows(rows[:PAGE], self._users.directory, self._moved_to)
         filtered = {"state": name, **({"client": client} if client is not None and visit.client is None else {})}
         more = urlencode({**filtered, "after": _token(rows[PAGE - 1].place)}) if len(rows) > PAGE else ""
         groups = [(whose, list(some)) for whose, some in groupby(page, key=lambda row: row.owed.client)]
@@ -124,7 +125,7 @@ class OutboxPage:
         return await self._confirm(visit, word, await self._which(visit, visit.request.query_params))
 
     async def _confirm(self, visit: Visit, word: str, which: Which, status: int = 200, complaint: str = "") -> Response:
-        shown = shown_rows(which.shown, self._users.directory)
+        shown = shown_rows(which.shown, self._users.directory, self._moved_to)
         return await visit.page("outbox_confirm.html", status, word=word, rows=shown, count=len(which.rows),
                                 most=DECIDED_AT_ONCE, query=which.query, back=which.back, complaint=complaint)
 
@@ -146,7 +147,7 @@ class OutboxPage:
         if owed is None:
             raise nothing_here()
         visit.demand(owed.client)
-        shown = shown_row(owed, Directory())
+        shown = shown_row(owed, Directory(), self._moved_to)
         if is_of_call and shown.call is not None:
             query, path = {"row": row, "to": "call"}, f"/calls/{quote(shown.call, safe='')}"
         else:
@@ -160,25 +161,27 @@ def _batches(rows: Sequence[int]) -> Iterator[Sequence[int]]:
     return (rows[first:first + IN_ONE_TRANSACTION] for first in range(0, len(rows), IN_ONE_TRANSACTION))
 
 
-def shown_rows(rows: Sequence[Owed], directory: Directory) -> list[ShownRow]:
-    return [shown_row(row, directory) for row in rows]
+def shown_rows(rows: Sequence[Owed], directory: Directory, moved_to: Callable[[ClientId], str]) -> list[ShownRow]:
+    """`moved_to`: the address of an account that is not where the directory has it, else ""."""
+    return [shown_row(row, directory, moved_to) for row in rows]
 
 
-def shown_row(owed: Owed, directory: Directory) -> ShownRow:
+def shown_row(owed: Owed, directory: Directory, moved_to: Callable[[ClientId], str]) -> ShownRow:
     try:
         write = from_json(owed.payload)
     except UnreadableWrite:
         return ShownRow(owed, "", "", None, None, "")
-    return ShownRow(owed, name_of(write), write.phone, write.call, write.started_at, _address(owed, directory))
+    card = _address(owed, directory, moved_to)
+    return ShownRow(owed, name_of(write), write.phone, write.call, write.started_at, card)
 
 
-def _address(owed: Owed, directory: Directory) -> str:
+def _address(owed: Owed, directory: Directory, moved_to: Callable[[ClientId], str]) -> str:
     """The card's page in amoCRM."""
     client = directory.client.get(owed.client)
     entity, _, number = owed.card.partition("/")
     if client is None or client.crm is None or not number:
         return ""
-    return f"{client.crm.base_url.rstrip('/')}/{entity}/detail/{number}"
+    return f"{(moved_to(owed.client) or client.crm.base_url).rstrip('/')}/{entity}/detail/{number}"
 
 
 def _client(visit: Visit, given: Mapping[str, str]) -> ClientId | None:

@@ -24,7 +24,7 @@ from web.widget.cards import Cards, Clicks
 from web.widget.cors import API
 from web.widget.door import WidgetDoor
 from web.widget.openapi import description
-from web.widget.settings import WidgetSettings
+from web.widget.settings import CROWD_FAILURES, WidgetSettings
 from web.widget.waiters import Waiters
 
 
@@ -37,7 +37,8 @@ class WidgetApi:
         """`url`: how browsers reach us."""
         clicks, self._waiters = Clicks(), Waiters()
         self._door = WidgetDoor(WidgetTokens(accounts, origin_of(url)), settings, counters)
-        self._settings = WidgetSettings(control, accounts, users, rows, passwords, counters, clock, Lockout())
+        self._settings = WidgetSettings(control, accounts, users, rows, passwords, counters, clock, Lockout(),
+                                        Lockout(free=CROWD_FAILURES))
         self._calls = WidgetCalls(control, users, clicks, Cards(control, clicks, deals, clock), self._waiters,
                                   counters)
         self._description = description(url)

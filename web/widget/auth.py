@@ -31,6 +31,10 @@ class WidgetAccounts(Protocol):
         """Whether it is that of an account which is connected."""
         ...
 
+    def seen_elsewhere(self, client: ClientId) -> None:
+        """A page of the client's account is at another address of the vendor's than we know."""
+        ...
+
     def is_entered(self, client: ClientId) -> bool:
         """Whether we hold the means to enter the client's account, and they work."""
         ...
@@ -74,7 +78,11 @@ class WidgetTokens:
         origin = origin_of(claims["iss"]) if isinstance(claims["iss"], str) else ""
         if not origin or page not in ("", origin):
             raise TokenRefused("token_invalid", "its account has other pages")
-        return _visitor(claims, origin, accounts)
+        visitor = _visitor(claims, origin, accounts)
+        if isinstance(visitor, Visitor):
+            return visitor
+        self._accounts.seen_elsewhere(visitor)
+        raise TokenRefused("token_elsewhere", f"{visitor} has its pages at {origin}")
 
     def _checked(self, token: str, known: Iterable[WidgetAccount]) -> tuple[dict[str, Any], list[WidgetAccount]]:
         """What it says, and the accounts whose integration has signed it."""
@@ -112,14 +120,15 @@ def _unchecked(token: str) -> dict[str, Any]:
     return claims
 
 
-def _visitor(claims: dict[str, Any], origin: str, accounts: Sequence[WidgetAccount]) -> Visitor:
+def _visitor(claims: dict[str, Any], origin: str, accounts: Sequence[WidgetAccount]) -> Visitor | ClientId:
+    """A client alone: its account is known, and at another address."""
     account, user, is_admin = claims["account_id"], claims["user_id"], claims.get("is_admin")
     if not _is_id(account) or not _is_id(user):
         raise TokenRefused("token_invalid", "account or user is no number")
     there = [one for one in accounts if origin in one.origins]
     own = [one for one in there if one.account == account]
-    if not own and any(one.account == account for one in accounts):
-        raise TokenRefused("token_invalid", "its account is elsewhere")
+    if not own and (moved := [one for one in accounts if one.account == account]):
+        return moved[0].client
     if not own and there and all(one.account is not None for one in there):
         raise TokenRefused("token_invalid", "another account is there")
     may_be = frozenset(one.client for one in there if one.account in (None, account))

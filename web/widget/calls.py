@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from time import monotonic
 
 import structlog
 from starlette.responses import Response
@@ -23,6 +24,7 @@ from web.widget.settings import client_id
 from web.widget.waiters import Waiters
 
 A_MINUTE = 60                          # seconds, until a client may click again that has clicked too much
+OLDEST_CLICK = 60                      # seconds: who clicked before does not expect their phone to ring any more
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +37,7 @@ class WidgetCalls:
     cards: Cards
     waiters: Waiters
     counters: WebCounters
+    since: float = field(default_factory=monotonic)    # clicks before that are not remembered
 
     async def click(self, visit: Visit) -> Response:
         asked = await visit.body(schemas.Click)
@@ -42,8 +45,10 @@ class WidgetCalls:
         if asked.extension not in (None, own.number):
             raise visit.problem("extension_mismatch", said=asked.extension, has=own.number)
         key = f"{visit.visitor.user} {asked.request}"
+        if not self.clicks.knows(own.client, key) and self._may_have_been_called(asked.age):
+            raise visit.problem("click_too_late")
         try:
-            call = self.control.click2call(own.client, own.number, asked.phone.strip().removeprefix("tel:"), key)
+            call = self.control.click2call(own.client, own.number, asked.phone, key)
         except AlreadyCalling:
             raise visit.problem("already_calling") from None
         except TooManyClicks:
@@ -90,6 +95,10 @@ class WidgetCalls:
             return
         while (now := self.cards.find(desk, CallId(call.id), _now())) is not None and now.version == call.version:
             await _a_moment()
+
+    def _may_have_been_called(self, age: int) -> bool:
+        """A click that is sent again and is new to us: whoever was here before us may have rung the phone for it."""
+        return age > min(OLDEST_CLICK, monotonic() - self.since)
 
     # -- whose
 

@@ -53,6 +53,9 @@ class Clicks:
         self._of_desk.setdefault(desk, deque(maxlen=CLICKS_OF_ONE)).append(call.id)
         return True
 
+    def knows(self, client: ClientId, key: str) -> bool:
+        return (client, key) in self._by_key
+
     def entity(self, client: ClientId, call: CallId) -> schemas.Entity | None:
         click = self._by_call.get((client, call))
         return click.entity if click is not None else None

@@ -14,7 +14,8 @@ from web.widget.cors import API
 from web.widget.problems import LANGUAGES, STATUS
 
 VERSION = "1"
-_ALWAYS = ("token_missing", "token_invalid", "token_expired", "not_connected", "too_many", "unavailable")
+_ALWAYS = ("token_missing", "token_invalid", "token_expired", "token_elsewhere", "not_connected", "too_many",
+           "fault", "unavailable")
 _WITH_A_BODY = ("malformed", "too_slow", "too_large", "invalid")
 _OF_CALLS = ("no_extension",)
 
@@ -39,7 +40,8 @@ OPERATIONS = (
     Operation("GET", "/settings", "The functions as they are now", ((200, schemas.Saved),), ("not_admin",)),
     Operation("POST", "/calls", "Rings the employee's phone, then calls the number",
               ((202, schemas.Call), (200, schemas.Call)),
-              (*_OF_CALLS, "extension_mismatch", "already_calling", "invalid_number", *_WITH_A_BODY), schemas.Click),
+              (*_OF_CALLS, "extension_mismatch", "already_calling", "click_too_late", "invalid_number",
+               *_WITH_A_BODY), schemas.Click),
     Operation("GET", "/calls", "The employee's calls, for the live card", ((200, schemas.Calls),), _OF_CALLS,
               waits=True),
     Operation("GET", "/calls/{id}", "One of them", ((200, schemas.Call),), (*_OF_CALLS, "no_such_call"), waits=True),

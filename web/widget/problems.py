@@ -24,11 +24,11 @@ def problem(code: str, lang: str, *, retry_after: int | None = None, **facts: ob
 
 
 STATUS: Mapping[str, int] = {
-    "malformed": 400, "token_missing": 401, "token_invalid": 401, "token_expired": 401, "wrong_password": 401,
-    "password_needed": 401, "not_admin": 403, "no_extension": 403, "extension_mismatch": 403, "not_connected": 404,
-    "no_such_call": 404, "too_slow": 408, "already_calling": 409, "too_large": 413, "invalid": 422,
-    "invalid_number": 422, "double_extension": 422, "unknown_extension": 422, "unknown_user": 422, "too_many": 429,
-    "unavailable": 503,
+    "malformed": 400, "token_missing": 401, "token_invalid": 401, "token_expired": 401, "token_elsewhere": 401,
+    "wrong_password": 401, "password_needed": 401, "not_admin": 403, "no_extension": 403, "extension_mismatch": 403,
+    "not_connected": 404, "no_such_call": 404, "too_slow": 408, "already_calling": 409, "click_too_late": 409,
+    "too_large": 413, "invalid": 422, "invalid_number": 422, "double_extension": 422, "unknown_extension": 422,
+    "unknown_user": 422, "too_many": 429, "fault": 500, "unavailable": 503,
 }
 
 WORDS: Mapping[str, Mapping[str, _Words]] = {
@@ -54,6 +54,17 @@ WORDS: Mapping[str, Mapping[str, _Words]] = {
         "en": ("The page is too old", "", "Reload the page"),
         "ru": ("Страница открыта слишком давно", "", "Обновите страницу"),
         "es": ("La página es demasiado antigua", "", "Recargue la página"),
+    },
+    "token_elsewhere": {
+        "en": ("This account has another address at the server", "",
+               "The server asks the CRM where the account is now: try again in a minute; if it stays so, an "
+               "administrator enters the account's address in Smartswitch, on the page amoCRM"),
+        "ru": ("На сервере у этого аккаунта другой адрес", "",
+               "Сервер спрашивает CRM, где теперь аккаунт: попробуйте через минуту; если не поможет, администратор "
+               "указывает адрес аккаунта в Smartswitch на странице «amoCRM»"),
+        "es": ("Para el servidor, esta cuenta tiene otra dirección", "",
+               "El servidor pregunta al CRM dónde está ahora la cuenta: inténtelo en un minuto; si no cambia, un "
+               "administrador introduce la dirección de la cuenta en Smartswitch, en la página amoCRM"),
     },
     "wrong_password": {
         "en": ("Login or password is wrong", "", "Ask whoever runs the server for them"),
@@ -112,6 +123,11 @@ WORDS: Mapping[str, Mapping[str, _Words]] = {
         "ru": ("Ваш звонок уже идёт", "", "Сначала завершите его"),
         "es": ("Ya tiene una llamada en curso", "", "Termínela primero"),
     },
+    "click_too_late": {
+        "en": ("The click has come too late to be called", "", "Click once more"),
+        "ru": ("Нажатие дошло слишком поздно, чтобы позвонить", "", "Нажмите ещё раз"),
+        "es": ("El clic ha llegado demasiado tarde para llamar", "", "Haga clic otra vez"),
+    },
     "too_large": {
         "en": ("The request is too large", "It may have {most} bytes", "Send less at once"),
         "ru": ("Запрос слишком большой", "Можно не больше {most} байт", "Пришлите меньше за один раз"),
@@ -153,6 +169,12 @@ WORDS: Mapping[str, Mapping[str, _Words]] = {
         "en": ("Too many requests", "", "Wait {seconds} s, then try again"),
         "ru": ("Слишком много запросов", "", "Подождите {seconds} с и попробуйте ещё раз"),
         "es": ("Demasiadas peticiones", "", "Espere {seconds} s e inténtelo de nuevo"),
+    },
+    "fault": {
+        "en": ("The server has made a mistake", "", "Try again; if it stays, tell whoever runs the server"),
+        "ru": ("Ошибка на сервере", "", "Попробуйте ещё раз; если не поможет, сообщите тому, кто обслуживает сервер"),
+        "es": ("El servidor ha cometido un error", "",
+               "Inténtelo de nuevo; si no cambia, dígalo a quien administra el servidor"),
     },
     "unavailable": {
         "en": ("The server cannot do that just now", "", "Try again shortly; calls that are up go on"),

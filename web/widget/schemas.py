@@ -55,6 +55,7 @@ class Click(Body):
     request: UUID
     extension: ExtensionText | None = None
     entity: Entity | None = None
+    age: int = Field(default=0, ge=0, le=2**31)        # seconds since the click, when it is sent again
 
 
 # -- answers

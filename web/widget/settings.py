@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +17,7 @@ from b2bua.cdr import ClientId
 from b2bua.control import Control
 from b2bua.crm.switches import Switches
 from b2bua.crm.user_keeper import UserKeeper
-from b2bua.crm.users import FaultKind, UserMap
+from b2bua.crm.users import FaultKind, ListedUser, UserMap
 from b2bua.directory import Client, CrmAccount, UsersFrom
 from b2bua.metrics import WebCounters
 from b2bua.store.directory import DirectoryChanged
@@ -34,6 +34,7 @@ from web.widget.problems import FROM_THE_FILE, OTHER_CRM, TRUNK_DOWN
 
 MOST_NOTES = 10
 NAMED_AT_ONCE = 20                     # extensions that there are
+CROWD_FAILURES = 50                    # wrong passwords of all users of an account, or address, that cost nothing
 REFRESH_SECONDS = 5.0                  # for the CRM to tell of users whom we do not know
 
 log = structlog.get_logger(__name__)
@@ -48,7 +49,8 @@ class WidgetSettings:
     passwords: Passwords
     counters: WebCounters
     clock: Callable[[], datetime]
-    lockout: Lockout
+    lockout: Lockout                   # of each user of an account, as the token proves them
+    crowds: Lockout                    # of an account, and of an address: tokens may be made by who knows the secret
 
     async def check(self, visit: Visit) -> Response:
         asked = await visit.body(schemas.Check)
@@ -99,20 +101,24 @@ class WidgetSettings:
         return client if client is not None and client.crm is not None else None
 
     async def _by_password(self, visit: Visit, login: str, password: str) -> Client:
-        guessers, now = (f"account {visit.visitor.account}", visit.address), asyncio.get_running_loop().time()
-        if wait := math.ceil(max(self.lockout.wait(one, now) for one in guessers)):
+        account, now = f"account {visit.visitor.account}", asyncio.get_running_loop().time()
+        guessers = [(self.lockout, f"{account} user {visit.visitor.user}"), (self.crowds, account),
+                    (self.crowds, visit.address)]
+        if wait := math.ceil(max(lockout.wait(one, now) for lockout, one in guessers)):
             self.counters.locked_out += 1
             raise visit.problem("too_many", retry_after=wait, seconds=wait)
+        if self.lockout.is_slow(guessers[0][1]):       # who goes on guessing keeps no colleague out
+            del guessers[1:]
         client = self.users.directory.client_by_login.get(login)
-        for one in guessers:                           # until it is known to be right: parallel guesses count as well
-            self.lockout.failed(one, client.id if client is not None else "", now)
+        for lockout, one in guessers:                  # until it is known to be right: parallel guesses count as well
+            lockout.failed(one, client.id if client is not None else "", now)
         if not await self.passwords.is_right(client.password_hash if client is not None else "", password):
             self.counters.wrong_passwords += 1
             log.warning("wrong password in a widget", account=visit.visitor.account, address=visit.address)
             raise visit.problem("wrong_password")
         assert client is not None, "nobody's password is right"
-        for one in guessers:
-            self.lockout.succeeded(one, client.id)
+        for lockout, one in guessers:
+            lockout.succeeded(one, client.id)
         if client.id not in visit.visitor.may_be or client.crm is None:
             raise visit.problem("not_connected", why=OTHER_CRM[visit.lang].format(client=client.name))
         return client
@@ -131,7 +137,7 @@ class WidgetSettings:
             raise self._wrong(visit, client, pairs, {fault.kind for fault in faults})
 
     def _wrong(self, visit: Visit, client: Client, pairs: UserMap, kinds: set[FaultKind]) -> Problem:
-        names = {user.id: user.name for user in self.users.listing(client.id).users if user.name}
+        names = _names(self.users.listing(client.id).users)
         whose = defaultdict(list)
         for user, extension in sorted(pairs.items()):
             whose[extension].append(names.get(user, str(user)))
@@ -165,6 +171,13 @@ class WidgetSettings:
         with suppress(LookupError):
             for fault in self.users.listing(client.id).faults:
                 yield f"{fault.problem}. {fault.remedy}"
+
+
+def _names(users: Sequence[ListedUser]) -> dict[int, str]:
+    """With the number, where two have the same name."""
+    how_many = Counter(user.name for user in users)
+    return {user.id: user.name if how_many[user.name] == 1 else f"{user.name} ({user.id})"
+            for user in users if user.name}
 
 
 _MAY_BE_NEW = (FaultKind.NO_USER, FaultKind.SWITCHED_OFF)      # since the CRM was asked last

@@ -13,7 +13,8 @@ from b2bua.crm.port import CrmUnauthorized
 
 FIRST_REST, LONGEST_REST = 15.0, 900.0     # seconds without a request after the only token was refused; doubled
 
-_ANOTHER = "the long-lived token is refused: make another one in the integration, and apply it"
+_ANOTHER = ("the long-lived token is refused: make another one in the integration, and apply it, with the new address "
+            "of the account if it has moved")
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,11 @@ class Endpoint(Protocol):
 class CodeRefused(Exception):
     """One sentence: why a code did not connect the account."""
 
+    def __init__(self, why: str, *, may_be_good: bool = False) -> None:
+        """`may_be_good`: amoCRM has not judged it, so that it may be brought again while it lives."""
+        super().__init__(why)
+        self.may_be_good = may_be_good
+
 
 class CodeExchange:
     """One client's, one code at a time: of several good ones the last counts."""
@@ -75,7 +80,7 @@ class CodeExchange:
         if isinstance(answer, Granted):
             return answer
         self._counts.codes_refused += 1
-        raise CodeRefused(f"amoCRM does not take the code: {answer.why}")
+        raise CodeRefused(f"amoCRM does not take the code: {answer.why}", may_be_good=isinstance(answer, Lost | NotNow))
 
     async def _stored(self, granted: Granted, base_url: str) -> Connection:
         """The newest authorisation counts, whatever else was stored meanwhile."""

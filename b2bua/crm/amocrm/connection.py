@@ -37,7 +37,7 @@ from b2bua.crm.amocrm.kept import KeptTokens, RefreshCounts, Rows
 from b2bua.crm.amocrm.oauth import EXCHANGE_SECONDS, Answer, Granted, Integration, Lost, NotNow, Refused
 from b2bua.crm.port import CrmUnauthorized, CrmUnavailable
 from b2bua.store.engine import StoreUnavailable
-from b2bua.store.tokens import Connection, ConnectionState
+from b2bua.store.tokens import Connection, ConnectionState, TokenPair
 
 RENEWED_AFTER = 0.8                    # of an access token's life
 LEASE_SECONDS = 120.0                  # a refresh with its second try at another address takes 40 at most
@@ -50,6 +50,7 @@ YOUNG = 600.0                          # seconds; tokens of this age that are re
 FIRST_REST, LONGEST_REST = 15.0, 900.0         # seconds without requests, when young tokens are refused; doubled
 LOOKED_AT_EVERY = 300.0                # seconds at most between two looks at our own tokens
 PATIENCE = 20.0                        # seconds that a refused request waits for other tokens
+SOUGHT_EVERY = 60.0                    # seconds at least between two questions where an account has moved
 
 _TOO_YOUNG = "amoCRM refuses tokens that it has only just given: is their user active, and the integration switched on?"
 
@@ -73,6 +74,8 @@ class OAuthConnection:
         self.codes = CodeExchange(integration, self.kept, endpoint, clock, counts)
         self._refused = ""                             # the access token that the CRM refused last
         self._switched_off = False                     # a disconnect hook is to be written down
+        self._is_sought = False                        # a page of the account is somewhere else
+        self._sought_at = float("-inf")
         self._last_pace = _Pace(0)
         self._watched: tuple[str, int, float] = ("", 0, 0.0)   # somebody's lease, its try, and since when we see it
         self._wake = asyncio.Event()
@@ -149,6 +152,13 @@ class OAuthConnection:
         self._switched_off = True
         self.wake()
 
+    def seen_elsewhere(self) -> None:
+        """A page of the account has shown a token of ours at another address: amoCRM is asked where it is."""
+        now = asyncio.get_running_loop().time()
+        if now - self._sought_at >= SOUGHT_EVERY:
+            self._sought_at, self._is_sought = now, True
+            self.wake()
+
     def stop(self) -> None:
         """`run` returns when a refresh under way is done."""
         self._stopping = True
@@ -199,9 +209,24 @@ class OAuthConnection:
         saved = self.saved
         if saved is None or saved.tokens is None or saved.client_id != self.integration.client_id:
             return LOOKED_AT_EVERY
+        if self._is_sought:
+            self._is_sought = False
+            await self._seek(saved, saved.tokens)
         now = asyncio.get_running_loop().time()
         wait = max(self._due_in(saved, now), self._pace.not_before - now)
         return min(wait, LOOKED_AT_EVERY) if wait > 0 else await self._renew(saved, now)
+
+    async def _seek(self, saved: Connection, tokens: TokenPair) -> None:
+        """While requests go through at the old address, no refused one tells that the account has moved."""
+        base_url = self.base_url(saved)
+        if saved.api_domain is None:
+            return
+        moved = await self._endpoint.whereabouts(saved.api_domain, tokens.refresh, base_url)
+        if moved is not None and moved != base_url:
+            log.warning("the account has moved", client=saved.client, to=moved, since=base_url)
+            self._counts.moved += 1
+            await self._rows.moved(saved, moved)
+            await self.kept.look()
 
     def _due_in(self, saved: Connection, now: float) -> float:
         """Seconds until this pair is to be renewed. Clocks may have jumped: whichever is the first to say so counts."""

@@ -12,6 +12,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from datetime import datetime
+from enum import Enum
 from random import Random
 from types import TracebackType
 from typing import Protocol
@@ -54,6 +55,14 @@ class WatchedRows(Rows, Protocol):
     async def marks(self) -> Mapping[ClientId, Mark]: ...
 
 
+class _By(Enum):
+    """Who brings a code."""
+
+    LINK = "a browser that followed our link"
+    PERSON = "who may change the client"
+    ANYBODY = "the install hook, or a stranger"
+
+
 class NotOurs(LookupError):
     """One sentence: why a code or a disconnection is not for any of our clients."""
 
@@ -76,7 +85,7 @@ class Connections:
         self._at_origin: defaultdict[str, list[ClientId]] = defaultdict(list)      # whose pages are there, as applied
         self._of_token: dict[ClientId, int | None] = {}        # account id that a long-lived token tells
         self._codes: OrderedDict[bytes, None] = OrderedDict()
-        self._hurry: defaultdict[ClientId, deque[float]] = defaultdict(lambda: deque(maxlen=PER_MINUTE))
+        self._hurry: defaultdict[tuple[ClientId, _By], deque[float]] = defaultdict(lambda: deque(maxlen=PER_MINUTE))
         self.connected: Callable[[ClientId], None] = lambda _: None    # told of whoever is connected from now on
         self._is_connected: dict[ClientId, bool] = {}
         self._code_trouble: dict[ClientId, str] = {}
@@ -184,7 +193,7 @@ class Connections:
         one = self._by_state(state) if state else self._by_account(host, client_id)
         if not host and not state:
             raise NotOurs("the account is at no address of amoCRM")
-        self._exchanging(one, code, host, is_hurried=not state)
+        self._exchanging(one, code, host, _By.LINK if state else _By.ANYBODY)
         return one.integration.client
 
     async def code_pasted(self, client: ClientId, code: str, host: str, seconds: float) -> None:
@@ -193,16 +202,15 @@ class Connections:
         one = self._open.get(client)
         if one is None:
             raise NotOurs(_NO_OAUTH.format(client))
-        if (task := self._exchanging(one, code, host, is_hurried=True)) is not None:
+        if (task := self._exchanging(one, code, host, _By.PERSON)) is not None:
             await asyncio.wait([task], timeout=seconds)
 
     def code_trouble(self, client: ClientId) -> str:
         """Why the last code did not connect the account; "" when it did, or there was none."""
         return self._code_trouble.get(client, "")
 
-    def _exchanging(self, one: OAuthConnection, code: str, host: str, *, is_hurried: bool
-                    ) -> asyncio.Task[None] | None:
-        """None: this code is known already. `host` may be ""; `is_hurried`: anybody can make up codes like this."""
+    def _exchanging(self, one: OAuthConnection, code: str, host: str, by: _By) -> asyncio.Task[None] | None:
+        """None: this code is known already. `host` may be ""."""
         if not 0 < len(code) <= LONGEST_CODE or _CODE.fullmatch(code) is None:
             raise NotOurs("this is no code")
         known = one.base_url(one.saved) if one.saved is not None else one.integration.base_url
@@ -212,20 +220,24 @@ class Connections:
         is_new = one.saved is None or one.saved.account is None
         if is_new and host != urlsplit(one.integration.base_url).netloc:
             raise NotOurs(f"the account is not the one at {one.integration.base_url}")
-        digest = hashlib.sha256(code.encode()).digest()
+        # With another secret a code that was refused is another one.
+        digest = hashlib.sha256(f"{one.integration.client_id} {one.integration.client_secret} {code}".encode()).digest()
         if digest in self._codes:
             return None
-        if self._exchanges >= AT_ONCE or (is_hurried and not self._is_unhurried(one)):
+        if self._exchanges >= AT_ONCE or not self._is_unhurried(one, by):
             raise NotOurs("too many codes come at once")
         self._codes[digest] = None
         while len(self._codes) > MOST_CODES:
             self._codes.popitem(last=False)
         self._exchanges += 1
-        return self._start(self._exchange(one, code, url_of(host, known)), f"CRM code for {one.integration.client}")
+        exchange = self._exchange(one, code, url_of(host, known), digest, by)
+        return self._start(exchange, f"CRM code for {one.integration.client}")
 
-    def _is_unhurried(self, one: OAuthConnection) -> bool:
-        """Codes that anybody can make up must not bring us over amoCRM's limits."""
-        times, now = self._hurry[one.integration.client], asyncio.get_running_loop().time()
+    def _is_unhurried(self, one: OAuthConnection, by: _By) -> bool:
+        """Codes that anybody can make up must not bring us over amoCRM's limits, nor keep a person's out."""
+        if by is _By.LINK:
+            return True
+        times, now = self._hurry[one.integration.client, by], asyncio.get_running_loop().time()
         if len(times) == PER_MINUTE and now - times[0] < 60.0:
             return False
         times.append(now)
@@ -250,7 +262,7 @@ class Connections:
             raise NotOurs("no client has this integration" if not found else "several clients have this integration")
         return found[0]
 
-    async def _exchange(self, one: OAuthConnection, code: str, base_url: str) -> None:
+    async def _exchange(self, one: OAuthConnection, code: str, base_url: str, digest: bytes, by: _By) -> None:
         client = one.integration.client
         try:
             for _ in range(CODE_TRIES):
@@ -265,7 +277,10 @@ class Connections:
                     log.warning("CRM code waits for the database", client=client, why=str(error))
                     await asyncio.sleep(CODE_RETRY)
         except CodeRefused as error:
-            self._code_trouble[client] = str(error)
+            if by is not _By.ANYBODY or not _works(one):       # to whoever waits for nothing it would be a false alarm
+                self._code_trouble[client] = str(error)
+            if error.may_be_good:
+                self._codes.pop(digest, None)
             log.error("CRM not connected", client=client, why=str(error),
                       remedy=f"smartswitch crm link --client {client}, or paste a code: smartswitch crm connect")
         except Exception:              # the boundary of a code that somebody brought
@@ -298,6 +313,16 @@ class Connections:
         moved = [client for client, one in self._open.items() if one.saved is not None and one.saved.base_url == origin]
         return any(one.account is not None and origin in one.origins
                    for client in (*applied, *moved) if (one := self._widget_account(client, self._accounts[client])))
+
+    def moved_to(self, client: ClientId) -> str:
+        """Where the account is, if it is not where the directory has it; else ""."""
+        one = self._open.get(client)
+        now = one.base_url(one.saved) if one is not None and one.saved is not None else ""
+        return now if client in self._accounts and now != self._accounts[client].base_url else ""
+
+    def seen_elsewhere(self, client: ClientId) -> None:
+        if (one := self._open.get(client)) is not None:
+            one.seen_elsewhere()
 
     def is_entered(self, client: ClientId) -> bool:
         """Whether we hold the means to enter the account, and they work."""

@@ -10,7 +10,7 @@ from b2bua.crm.amocrm.api import AmoApi
 from b2bua.crm.amocrm.gate import Lane
 from b2bua.crm.amocrm.rows import Row, as_rows, embedded, integer, text
 from b2bua.crm.port import Contact, CrmRejected, EntityKind
-from b2bua.numbers import SEARCHED_DIGITS, national_digits, normalise, same_number
+from b2bua.numbers import SEARCHED_DIGITS, in_a_card, national_digits, normalise, same_number
 
 LOOKUP_SECONDS = 15.0                  # the phone's patience is shorter; this fills the memory for the next call
 _LISTS = (EntityKind.CONTACT, "contacts", "leads"), (EntityKind.COMPANY, "companies", "leads,contacts")
@@ -52,9 +52,9 @@ async def _deal(api: AmoApi, phone: str, country: str, lane: Lane) -> Contact | 
 
 
 def phones_of(row: Row) -> list[str]:
-    """The values of the row's PHONE field, as people typed them."""
+    """The numbers of the row's PHONE field, as people typed them, without what they typed behind."""
     fields = [field for field in as_rows(row.get("custom_fields_values")) if text(field, "field_code") == "PHONE"]
-    return [text(value, "value") for field in fields for value in as_rows(field.get("values"))]
+    return [in_a_card(text(value, "value")) for field in fields for value in as_rows(field.get("values"))]
 
 
 def linked_ids(row: Row, name: str) -> list[int]:
