@@ -228,6 +228,16 @@ def sqlite_url(tmp_path: Path) -> str:
     return url
 
 
+@pytest.fixture
+def no_housekeeping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins with the store, whenever its turn comes, and would be heard among what is asked."""
+    async def none(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr("b2bua.store.store._keep_house", none)
+
+
+@pytest.mark.usefixtures("no_housekeeping")
 async def test_no_look_goes_through_all_that_waits(sqlite_url: str) -> None:
     statements: list[tuple[str, tuple[object, ...]]] = []
 
@@ -255,6 +265,7 @@ async def test_no_look_goes_through_all_that_waits(sqlite_url: str) -> None:
     assert not [plan for plan in plans if plan.startswith("SCAN") and not any(name in plan for name in made_now)]
 
 
+@pytest.mark.usefixtures("no_housekeeping")
 async def test_postgresql_looks_through_no_table_either(postgres: Cluster, migrated: str) -> None:
     postgres.sql(f"CREATE DATABASE looks TEMPLATE {migrated}")
     statements: list[tuple[str, Any]] = []
