@@ -295,7 +295,8 @@ def figures(**changes: Any) -> Figures:
         trunks_up=0, trunks_down=0, trunks=TrunkCounters(), lookup=LookupCounts(),
         numbers_known=0, sync=SyncCounts(), sync_states={}, outbox=OutboxCounts(),
         backlog=Backlog(), media=None, journal_waiting=0, journal_stored=0, journal_spilled=0, journal_lost=0,
-        recordings_waiting=0, left_behind={}, errands_dropped=0, errands_failed=0, log_lines_dropped=0)
+        recordings_waiting=0, left_behind={}, errands_dropped=0, errands_failed=0, traces_dropped=0,
+        log_lines_dropped=0)
     return replace(nothing, **changes)
 
 
