@@ -14,10 +14,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from b2bua.cdr import CallRecord, EndReason
-from b2bua.sip.effects import Flow, Transport
+from b2bua.sip.effects import Address, Flow, Transport
 from b2bua.ua.ladders import FIRST, Ladder, Noted
 
-LONGEST_WORD: Final = 64                   # characters: a method, a reason phrase, a peer
+LONGEST_NAME: Final = 64                   # characters: a trunk, an extension
+LONGEST_SAID: Final = 160                  # start of a message, and its CSeq
 LONGEST_TEXT: Final = 400                  # of a decision, or of what happened beside the messages
 LONGEST_LINE: Final = 600                  # of all that is told of one message
 LONGEST_SDP: Final = 16_000                # bytes of a session description that are looked at
@@ -74,8 +75,9 @@ class Line:
 
 
 def messages_of(ladder: Ladder) -> Messages:
-    """In words; some five microseconds a message."""
-    return Messages(tuple([_step(noted, ladder.began) for noted in ladder]), ladder.left_out)
+    """In words; some three microseconds a message, and five for a session description."""
+    peers: dict[tuple[str, Address], str] = {}
+    return Messages(tuple([_step(noted, ladder.began, peers) for noted in ladder]), ladder.left_out)
 
 
 def pack(messages: Messages) -> bytes:
@@ -112,29 +114,29 @@ def from_plain(plain: object) -> Messages:
         raise UnreadableLadder(f"not a ladder: {error}") from error
 
 
-def _step(noted: Noted, began: float) -> Step:
-    after = round(noted.at - began, 3)
+def _step(noted: Noted, began: float, peers: dict[tuple[str, Address], str]) -> Step:
+    at, incoming, name, flow, what, reason, cseq, sdp = noted
+    after = round(at - began, 3)
     if -SETTLING < after <= 0:
         after = 0.0
-    if noted.flow is None:
-        return Step(after, "", "", printable(str(noted.what), LONGEST_TEXT))
-    cseq = noted.cseq if isinstance(noted.cseq, bytes) else str(noted.cseq).encode("utf-8", "replace")
-    number, _, method = cseq.decode("utf-8", "replace").partition(" ")
-    if isinstance(noted.what, int):
-        of = f"{number} {method}"
-        what = f"{noted.what} {printable(noted.reason, LONGEST_WORD)}".rstrip()
+    if flow is None:
+        return Step(after, "", "", printable(str(what)))
+    peer = peers.get((name, flow.remote))
+    if peer is None:
+        peer = peers[name, flow.remote] = _peer(name, flow)
+    of = cseq.decode("utf-8", "replace") if isinstance(cseq, bytes) else f"{cseq.number} {cseq.method}"
+    if isinstance(what, int):
+        said = f"{what} {reason} (CSeq {of})"
     else:
-        of = number
-        what = printable(noted.what, LONGEST_WORD)
-    return Step(after, "in" if noted.incoming else "out", _peer(noted.peer, noted.flow),
-                f"{what} (CSeq {printable(of, LONGEST_WORD)})", sdp_word(noted.sdp) if noted.sdp else "")
+        said = f"{what} (CSeq {of.partition(' ')[0]})"
+    return Step(after, "in" if incoming else "out", peer, printable(said, LONGEST_SAID), sdp_word(sdp) if sdp else "")
 
 
 def _peer(name: str, flow: Flow) -> str:
     host, port = flow.remote
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     transport = "" if flow.transport is Transport.UDP else f" {flow.transport.value}"
-    return f"{printable(name, LONGEST_WORD)} at {where}{transport}"
+    return f"{printable(name, LONGEST_NAME)} at {where}{transport}"
 
 
 def sdp_word(sdp: bytes) -> str:

@@ -20,10 +20,9 @@ from b2bua.store.row_writer import RowsRefused
 from b2bua.ua.ladders import Ladder, Ladders
 
 LINGERS = 4.0                              # seconds after a call's end: the answer to its BYE, and three repetitions
-KEPT_EVERY = 1.0                           # seconds between two looks for what has lingered
+KEPT_EVERY = 1.0                           # seconds between two transactions; or until the database is asked again
 BATCH = 200                                # calls in one transaction
-LONG = 60                                  # messages; a longer ladder takes a good part of a millisecond: off the loop
-WITHIN_ONE_TURN = 4                        # shorter ones until others have their turn of the loop
+IN_ONE_TURN = 60                           # messages that are put into words before others have their turn of the loop
 MAX_WAITING = 10_000                       # calls that linger, or wait for a database that is away
 LAST_SECONDS = 2.0                         # for those that are left at the end of the process
 
@@ -52,6 +51,7 @@ class LadderKeeper:
         self._waiting: deque[EndedCall] = deque()        # the oldest first
         self._away = False
         self._writing = asyncio.Lock()
+        self._wake = asyncio.Event()
 
     def over(self, record: CallRecord, ladder: Ladder) -> None:
         """That call has ended, and its record is on its way into the books."""
@@ -60,6 +60,7 @@ class LadderKeeper:
             self._ladders.over(ladder)
             return
         self._waiting.append(EndedCall(record, ladder, self._now()))
+        self._wake.set()
 
     def ended(self) -> Iterator[EndedCall]:
         """Those that are not written down yet."""
@@ -71,7 +72,10 @@ class LadderKeeper:
 
     async def run(self) -> None:
         while True:
-            await asyncio.sleep(KEPT_EVERY)
+            if not self._waiting:
+                self._wake.clear()
+                await self._wake.wait()
+            await asyncio.sleep(max(KEPT_EVERY, self._waiting[0].at + LINGERS - self._now()))
             while self._waiting and self._waiting[0].at + LINGERS <= self._now() and await self._keep_some(self._now()):
                 pass
 
@@ -91,7 +95,7 @@ class LadderKeeper:
 
     async def _keep(self, batch: Sequence[EndedCall]) -> bool:
         try:
-            await self._save([await self._packed(place, one) for place, one in enumerate(batch)])
+            await self._save(await _packed(batch))
         except StoreUnavailable as error:
             if not self._away:
                 log.warning("ladders of calls not written down", why=str(error), remedy="it is tried again")
@@ -104,15 +108,6 @@ class LadderKeeper:
             assert self._waiting.popleft() is one, "only who holds the lock takes from the queue"
             self._ladders.over(one.ladder)
         return True
-
-    async def _packed(self, place: int, one: EndedCall) -> CallTrace:
-        if len(one.ladder) > LONG:
-            steps = await asyncio.to_thread(_packed, one.ladder)
-        else:
-            if place % WITHIN_ONE_TURN == 0:
-                await asyncio.sleep(0)
-            steps = _packed(one.ladder)
-        return CallTrace(one.record.id, one.record.client, one.record.started_at, steps)
 
     async def _save(self, traces: Sequence[CallTrace]) -> None:
         """One that the database refuses must not take the others with it."""
@@ -127,5 +122,14 @@ class LadderKeeper:
                 log.error("ladder refused by the database", calls=[one.call for one in traces], error=str(error))
 
 
-def _packed(ladder: Ladder) -> bytes:
-    return pack(messages_of(ladder))
+async def _packed(batch: Sequence[EndedCall]) -> list[CallTrace]:
+    """Some at a time, as the longest takes half a millisecond; a thread would hold the loop up as long."""
+    traces, messages = [], 0
+    for one in batch:
+        if messages + len(one.ladder) > IN_ONE_TURN:
+            await asyncio.sleep(0)
+            messages = 0
+        messages += len(one.ladder)
+        steps = pack(messages_of(one.ladder))
+        traces.append(CallTrace(one.record.id, one.record.client, one.record.started_at, steps))
+    return traces

@@ -32,6 +32,7 @@ from b2bua.control import (
     LiveCall,
     PlannedStep,
     RegisteredPhone,
+    TracedCall,
     Transfer,
     TransferOutcome,
     TrunkState,
@@ -110,6 +111,7 @@ class FakeControl:
     tested: list[tuple[ClientId, str]] = field(default_factory=list)
     test_refused: Exception | None = None
     phones: list[RegisteredPhone] = field(default_factory=list)
+    traced: dict[CallId, TracedCall] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
     banned: list[Ban] = field(default_factory=list)
     strangers: list[TurnedAway] = field(default_factory=list)
@@ -151,6 +153,12 @@ class FakeControl:
 
     def trunk_test(self, client: ClientId, name: str) -> TrunkTest | None:
         return self.tests.get((client, name)) if (client, name) in self.tested else None
+
+    def calls_beginning_with(self, beginning: str) -> list[CallId]:
+        return sorted(call for call in self.traced if call.startswith(beginning))
+
+    def trace(self, call: CallId) -> TracedCall | None:
+        return self.traced.get(call)
 
     def registered_phones(self) -> list[RegisteredPhone]:
         return self.phones
