@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from b2bua.cdr import CallRecord, EndReason
 from b2bua.sip.effects import Address, Flow, Transport
@@ -24,13 +24,14 @@ LONGEST_LINE: Final = 600                  # of all that is told of one message
 LONGEST_SDP: Final = 16_000                # bytes of a session description that are looked at
 MAX_CODECS: Final = 12                     # named of one
 MAX_PACKED: Final = 1_000_000              # bytes that a kept ladder may be, unpacked
-SETTLING: Final = 0.05                     # seconds before the call's beginning that still are the beginning
+SETTLING: Final = 0.003                    # seconds from its INVITE until a call is one: both are its beginning
 COMPRESSION: Final = 1                     # the fastest
 
 _AUDIO = re.compile(rb"^m=(audio|image) (\d{1,5})(?:/\d{1,5})? (\S{1,40})((?: \S{1,40}){0,64})", re.MULTILINE)
 _RTPMAP = re.compile(rb"^a=rtpmap:(\d{1,3}) ([!-.0-~]{1,32})/", re.MULTILINE)
 _DIRECTION = re.compile(rb"^a=(sendonly|recvonly|inactive)\b", re.MULTILINE)
 _CONNECTION = re.compile(rb"^c=IN IP[46] ([0-9A-Za-z.:-]{1,64})", re.MULTILINE)
+_AT_ONCE = re.compile(r"  (?:100|401|407) ")
 _STATIC = {b"0": b"PCMU", b"3": b"GSM", b"4": b"G723", b"8": b"PCMA", b"9": b"G722", b"13": b"CN", b"18": b"G729"}
 _UNSPECIFIED = (b"0.0.0.0", b"::")         # RFC 2543's way to say hold
 
@@ -39,8 +40,7 @@ class UnreadableLadder(ValueError):
     """What is kept there is no ladder."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):                    # made for every message of every call
     """A message of the call, or (without a way) what happened between two."""
 
     after: float                           # seconds since the call's beginning
@@ -101,7 +101,7 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 def to_plain(messages: Messages) -> list[Any]:
     """For JSON."""
-    return [messages.left_out, [[one.after, one.way, one.peer, one.what, one.sdp] for one in messages.steps]]
+    return [messages.left_out, messages.steps]
 
 
 def from_plain(plain: object) -> Messages:
@@ -117,7 +117,7 @@ def from_plain(plain: object) -> Messages:
 def _step(noted: Noted, began: float, peers: dict[tuple[str, Address], str]) -> Step:
     at, incoming, name, flow, what, reason, cseq, sdp = noted
     after = round(at - began, 3)
-    if -SETTLING < after <= 0:
+    if -SETTLING <= after <= 0:
         after = 0.0
     if flow is None:
         return Step(after, "", "", printable(str(what)))
@@ -125,10 +125,7 @@ def _step(noted: Noted, began: float, peers: dict[tuple[str, Address], str]) -> 
     if peer is None:
         peer = peers[name, flow.remote] = _peer(name, flow)
     of = cseq.decode("utf-8", "replace") if isinstance(cseq, bytes) else f"{cseq.number} {cseq.method}"
-    if isinstance(what, int):
-        said = f"{what} {reason} (CSeq {of})"
-    else:
-        said = f"{what} (CSeq {of.partition(' ')[0]})"
+    said = f"{what} {reason} (CSeq {of})" if isinstance(what, int) else f"{what} (CSeq {of.partition(' ')[0]})"
     return Step(after, "in" if incoming else "out", peer, printable(said, LONGEST_SAID), sdp_word(sdp) if sdp else "")
 
 
@@ -243,12 +240,12 @@ def _said(messages: Messages) -> Iterator[Line]:
 
 def _merged(said: Iterable[Line], moments: Sequence[Line]) -> Iterator[Line]:
     """The messages keep their order. Of the same millisecond, what came in goes before what was made of it, and that
-    before what went out."""
+    before what went out, unless that was sent before anything was decided."""
     waiting = list(reversed(moments))
     for line in said:
         at = line.after or 0.0
-        while waiting and ((waiting[-1].after or 0.0) < at
-                           or ((waiting[-1].after or 0.0) == at and line.kind == "out" and "  100 " not in line.text)):
+        comes_of_it = line.kind == "out" and not _AT_ONCE.search(line.text)
+        while waiting and ((then := waiting[-1].after or 0.0) < at or (then == at and comes_of_it)):
             yield waiting.pop()
         yield line
     yield from reversed(waiting)

@@ -176,6 +176,11 @@ class Ladders:
         elif line.also is not None and line.also.ladder is ladder:
             line.also = None
 
+    @property
+    def lone(self) -> int:
+        """Call-IDs that belong to no call, yet."""
+        return len(self._lone)
+
     def __len__(self) -> int:
         """Call-IDs that are followed."""
         return len(self._lines)
