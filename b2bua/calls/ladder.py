@@ -92,7 +92,7 @@ def unpack(packed: bytes) -> Messages:
         if not unpacking.eof:
             raise UnreadableLadder("too large, or cut off")
         return from_plain(json.loads(text))
-    except (zlib.error, ValueError) as error:
+    except (zlib.error, ValueError, RecursionError) as error:
         raise UnreadableLadder(str(error)) from error
 
 
