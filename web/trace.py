@@ -33,6 +33,6 @@ class Trace:
         traced = self._control.trace(ids[0]) if len(ids) == 1 or beginning in ids[:1] else None
         answer: dict[str, Any] = {"calls": ids[:MOST_NAMED], "traced": None}
         if traced is not None:
-            record = json.loads(to_line(call_row(traced.record), []))
+            record = json.loads(to_line(call_row(traced.record), []))["call"]
             answer["traced"] = {"record": record, "is_over": traced.is_over, "messages": traced.messages}
         return JSONResponse(answer, headers=NO_STORE)

@@ -99,11 +99,11 @@ async def trace(settings: Settings, beginning: str) -> Told | Ambiguous:
         if not await is_there(settings):
             return _told(live, _Found())
         async with open_store(settings.database_url) as store:
-            if await store.calls.get(CallId(beginning)) is not None:
-                calls: Sequence[CallId] = [CallId(beginning)]
+            whole = CallId(beginning)
+            if whole in live.calls or await store.calls.get(whole) is not None:
+                calls = [whole]
             else:
-                past = await store.calls.beginning_with(beginning, MOST_NAMED + 1)
-                calls = live.calls if beginning in live.calls else sorted({*live.calls, *past})
+                calls = sorted({*live.calls, *await store.calls.beginning_with(beginning, MOST_NAMED + 1)})
             if len(calls) != 1:
                 return Ambiguous(calls, live.problem)
             if live.record is not None and live.record.id != calls[0]:
