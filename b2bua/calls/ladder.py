@@ -143,17 +143,18 @@ def sdp_word(sdp: bytes) -> str:
     if match is None:
         return "SDP without audio"
     kind, port, protocol, formats = match.groups()
-    below = sdp[match.start():].partition(b"\nm=")[0]
-    connection = _CONNECTION.search(below) or _CONNECTION.search(sdp[:match.start()])
+    start, end = match.end(), sdp.find(b"\nm=", match.end())
+    end = len(sdp) if end < 0 else end
+    connection = _CONNECTION.search(sdp, start, end) or _CONNECTION.search(sdp, 0, start)
     host = connection[1] if connection is not None else b"?"
-    words = ["T.38" if kind == b"image" else _codecs(formats.split(), below)]
+    words = ["T.38" if kind == b"image" else _codecs(formats.split(), _RTPMAP.findall(sdp, start, end))]
     if int(port):
         words.append(f"{kind.decode()} {host.decode()}:{int(port)}")
     else:
         words.append(f"no {kind.decode()}")
     if b"SAVP" in protocol:
         words.append("SRTP")
-    direction = _DIRECTION.search(below) or _DIRECTION.search(sdp[:match.start()])
+    direction = _DIRECTION.search(sdp, start, end) or _DIRECTION.search(sdp, 0, start)
     if host in _UNSPECIFIED or (direction is not None and direction[1] != b"recvonly"):
         words.append(f"hold ({direction[1].decode()})" if direction is not None else "hold")
     elif direction is not None:
@@ -161,8 +162,8 @@ def sdp_word(sdp: bytes) -> str:
     return printable("; ".join(words), LONGEST_TEXT)
 
 
-def _codecs(formats: Sequence[bytes], lines: bytes) -> str:
-    mapped = dict(_RTPMAP.findall(lines))
+def _codecs(formats: Sequence[bytes], rtpmaps: Sequence[tuple[bytes, bytes]]) -> str:
+    mapped = dict(rtpmaps)
     names = [mapped.get(one) or _STATIC.get(one, one) for one in formats]
     more = f" and {len(names) - MAX_CODECS} more" if len(names) > MAX_CODECS else ""
     return ", ".join(name.decode("ascii", "replace") for name in names[:MAX_CODECS]) + more

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from b2bua.sip.effects import Flow
 from b2bua.sip.fields import CSeq
@@ -27,7 +27,7 @@ LONGEST: Final = 80                        # characters of a method or a reason 
 _CALL_ID, _COMPACT, _CSEQ, _END = b"\r\nCall-ID: ", b"\r\ni: ", b"\r\nCSeq: ", b"\r\n"
 
 
-class Noted(NamedTuple):                   # no dataclass, as it is made for every message: see effects.Transmit
+class Noted(NamedTuple):
     """One message of a call, or (without a flow) something that happened beside them."""
 
     at: float                              # of the loop's clock
@@ -40,6 +40,9 @@ class Noted(NamedTuple):                   # no dataclass, as it is made for eve
     sdp: bytes
 
 
+_FIELDS = len(Noted._fields)
+
+
 class Ladder:
     """Of one call, bounded: the first messages and the last ones."""
 
@@ -49,35 +52,43 @@ class Ladder:
         self.began = 0.0                   # when the call did, by the loop's clock
         self.left_out = 0                  # after the first ones
         self.is_over = False
-        self.call_ids: deque[str] = deque()
-        self._first: list[Noted] = []
-        self._last: deque[Noted] = deque()
+        self.call_ids: list[str] = []
+        self._first: list[Any] = []        # the fields of each
+        self._last: deque[Noted] | None = None           # few calls say so much
         self._bodies = 0
 
     def happened(self, what: str, at: float) -> None:
         """Something that belongs between the messages, in a few words."""
-        self.add(Noted(at, False, "", None, what, "", b"", b""))
+        self.add(at, False, "", None, what, "", b"", b"")
 
-    def add(self, noted: Noted) -> None:
-        if noted.sdp:
-            if self._bodies + len(noted.sdp) > MAX_BODIES:
-                noted = noted._replace(sdp=b"")
-            self._bodies += len(noted.sdp)
-        if len(self._first) < FIRST:
-            self._first.append(noted)
+    def add(
+        self, at: float, incoming: bool, peer: str, flow: Flow | None, what: str | int, reason: str,
+        cseq: CSeq | bytes, sdp: bytes,
+    ) -> None:
+        """One more; see Noted."""
+        if sdp:
+            if self._bodies + len(sdp) > MAX_BODIES:
+                sdp = b""
+            self._bodies += len(sdp)
+        if len(self._first) < FIRST * _FIELDS:
+            # One after the other: a value for each message would be the collector's business, and twice as large.
+            self._first += (at, incoming, peer, flow, what, reason, cseq, sdp)
             return
+        if self._last is None:
+            self._last = deque()
         if len(self._last) == LAST:
             self._bodies -= len(self._last.popleft().sdp)
             self.left_out += 1
-        self._last.append(noted)
+        self._last.append(Noted(at, incoming, peer, flow, what, reason, cseq, sdp))
 
     def __len__(self) -> int:
-        return len(self._first) + len(self._last)
+        return len(self._first) // _FIELDS + len(self._last or ())
 
     def __iter__(self) -> Iterator[Noted]:
         """All that is kept, in its order; what was left out stood after the first FIRST."""
-        yield from self._first
-        yield from self._last
+        for place in range(0, len(self._first), _FIELDS):
+            yield Noted._make(self._first[place:place + _FIELDS])
+        yield from self._last or ()
 
 
 class _Line:
@@ -102,30 +113,43 @@ class Ladders:
 
     def received(self, message: Request | Response, flow: Flow, now: float) -> None:
         understood = message.headers.understood          # the parser reads both of every message
-        call_id = understood["call_id"]
+        call_id, cseq = understood["call_id"], understood["cseq"]
+        if len(cseq.method) > LONGEST:
+            cseq = CSeq(cseq.number, cseq.method[:LONGEST])
+        what: str | int
+        if type(message) is Request:
+            what, reason = cseq.method, ""
+        else:
+            what, reason = _answer(message)
         line = self._lines.get(call_id)
         if line is None:
-            if call_id in self._lone or (type(message) is Request and message.method == "INVITE"):
-                self._note_lone(call_id, _noted(message, True, flow, understood["cseq"], now))
+            if what == "INVITE" or call_id in self._lone:
+                self._note_lone(call_id, Noted(now, True, "", flow, what, reason, cseq, b""))
             return
-        noted = _noted(message, True, flow, understood["cseq"], now, line.peer, message.body and _sdp(message))
-        line.ladder.add(noted)
+        sdp = _sdp(message) if message.body else b""
+        line.ladder.add(now, True, line.peer, flow, what, reason, cseq, sdp)
         if line.also is not None:
-            line.also.ladder.add(noted)
+            line.also.ladder.add(now, True, line.also.peer, flow, what, reason, cseq, sdp)
 
     def sent(self, message: Request | Response, data: bytes, flow: Flow, now: float) -> None:
         """`data` is how it is written: what is sent again has no fields any more (Message.condense)."""
         call_id = (_field(data, _CALL_ID) or _field(data, _COMPACT)).decode("utf-8", "surrogateescape")
         line = self._lines.get(call_id)
-        if line is None:
-            if call_id in self._lone:
-                self._note_lone(call_id, _noted(message, False, flow, _field(data, _CSEQ), now))
+        if line is None and call_id not in self._lone:
             return
-        sdp = message.body and _sdp(message)
-        noted = _noted(message, False, flow, _field(data, _CSEQ), now, line.peer, sdp)
-        line.ladder.add(noted)
+        what: str | int
+        if type(message) is Request:
+            what, reason = message.method, ""
+        else:
+            what, reason = _answer(message)
+        cseq = _field(data, _CSEQ)[:LONGEST]
+        if line is None:
+            self._note_lone(call_id, Noted(now, False, "", flow, what, reason, cseq, b""))
+            return
+        sdp = _sdp(message) if message.body else b""
+        line.ladder.add(now, False, line.peer, flow, what, reason, cseq, sdp)
         if line.also is not None:
-            line.also.ladder.add(noted)
+            line.also.ladder.add(now, False, line.also.peer, flow, what, reason, cseq, sdp)
 
     def _note_lone(self, call_id: str, noted: Noted) -> None:
         """Perhaps it becomes a call's: a phone is challenged before. Without the body, which comes again."""
@@ -151,18 +175,18 @@ class Ladders:
         if call_id not in ladder.call_ids:
             ladder.call_ids.append(call_id)
             if len(ladder.call_ids) > MAX_LEGS:
-                self._forget(ladder.call_ids.popleft(), ladder)
+                self._forget(ladder.call_ids.pop(0), ladder)
         steps = self._lone.pop(call_id, [])
         last = max((place for place, step in enumerate(steps) if step.what == "INVITE"), default=None)
         for place, step in enumerate(steps):
             sdp = _sdp(invite) if place == last and invite is not None else b""
-            ladder.add(step._replace(peer=peer, sdp=sdp))
+            ladder.add(*step._replace(peer=peer, sdp=sdp))
 
     def over(self, ladder: Ladder) -> None:
         """Nothing more is noted of that call."""
         ladder.is_over = True
         while ladder.call_ids:
-            self._forget(ladder.call_ids.popleft(), ladder)
+            self._forget(ladder.call_ids.pop(), ladder)
 
     def _forget(self, call_id: str, ladder: Ladder) -> None:
         line = self._lines.get(call_id)
@@ -186,27 +210,11 @@ class Ladders:
         return len(self._lines)
 
 
-def _noted(
-    message: Request | Response, incoming: bool, flow: Flow, cseq: CSeq | bytes, now: float, peer: str = "",
-    sdp: bytes = b"",
-) -> Noted:
-    if isinstance(message, Response):
-        reason = message.reason
-        noted = Noted(now, incoming, peer, flow, message.status, reason, cseq, sdp)
-    else:
-        reason = message.method
-        noted = Noted(now, incoming, peer, flow, reason, "", cseq, sdp)
-    if len(reason) + len(cseq[1] if type(cseq) is CSeq else cseq) > LONGEST:
-        return _shortened(noted)
-    return noted
-
-
-def _shortened(noted: Noted) -> Noted:
+def _answer(response: Message) -> tuple[int, str]:
     """A peer's words may be as long as a message."""
-    cseq = noted.cseq
-    cseq = CSeq(cseq.number, cseq.method[:LONGEST]) if isinstance(cseq, CSeq) else cseq[:LONGEST]
-    what = noted.what if isinstance(noted.what, int) else noted.what[:LONGEST]
-    return noted._replace(what=what, reason=noted.reason[:LONGEST], cseq=cseq)
+    assert isinstance(response, Response)
+    reason = response.reason
+    return response.status, reason if len(reason) <= LONGEST else reason[:LONGEST]
 
 
 def _sdp(message: Message) -> bytes:
