@@ -205,8 +205,8 @@ def no_messages(record: CallRecord) -> str:
     """Why there is no ladder of a call that is in the books."""
     if record.reason is EndReason.RESTARTED:
         return "its messages are not known: the switch died during this call, and what was noted of them with it"
-    return ("its messages are not known: none were kept (log.call_trace_days), they are older than that, or too many "
-            "calls waited to have theirs kept")
+    return ("its messages are not known: none were kept (log.call_trace_days), they are older than that, too many "
+            "calls waited to have theirs kept, or the switch died at once after it")
 
 
 def _moments(record: CallRecord, *, is_over: bool) -> Iterator[Line]:

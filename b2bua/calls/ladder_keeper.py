@@ -102,6 +102,7 @@ class LadderKeeper:
             self._away = True
             return False
         except Exception:                  # the boundary of what is only told: it must end no call
+            self.dropped += len(batch)
             log.exception("ladders of calls not written down", calls=[one.record.id for one in batch])
         self._away = False
         for one in batch:
@@ -123,7 +124,7 @@ class LadderKeeper:
 
 
 async def _packed(batch: Sequence[EndedCall]) -> list[CallTrace]:
-    """Some at a time, as the longest takes half a millisecond; a thread would hold the loop up as long."""
+    """Some at a time: the longest takes most of a millisecond, and a thread would hold the loop up as long."""
     traces, messages = [], 0
     for one in batch:
         if messages + len(one.ladder) > IN_ONE_TURN:
