@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from b2bua.calls.ladder import LONGEST_LINE, messages_of, pack, sdp_word, story, unpack
@@ -47,6 +47,7 @@ def messages(draw: st.DrawFn) -> bytes:
     return head.encode() + body
 
 
+@settings(deadline=None)
 @given(st.lists(messages(), max_size=20), st.booleans())
 def test_a_ladder_is_printable_bounded_and_tells_no_secret(sent: list[bytes], challenged: bool) -> None:
     ladders, ladder = Ladders(), Ladder()
@@ -72,6 +73,7 @@ def test_a_ladder_is_printable_bounded_and_tells_no_secret(sent: list[bytes], ch
         assert SECRET not in str(line)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=2_000))
 @example(SDP)
 @example(b"v=0\nm=audio 99999 RTP/AVP " + b"9" * 40)
