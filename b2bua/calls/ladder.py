@@ -24,7 +24,6 @@ LONGEST_LINE: Final = 600                  # of all that is told of one message
 LONGEST_SDP: Final = 16_000                # bytes of a session description that are looked at
 MAX_CODECS: Final = 12                     # named of one
 MAX_PACKED: Final = 1_000_000              # bytes that a kept ladder may be, unpacked
-SETTLING: Final = 0.003                    # seconds from its INVITE until a call is one: both are its beginning
 COMPRESSION: Final = 1                     # the fastest
 
 _AUDIO = re.compile(rb"^m=(audio|image) (\d{1,5})(?:/\d{1,5})? (\S{1,40})((?: \S{1,40}){0,64})", re.MULTILINE)
@@ -77,7 +76,8 @@ class Line:
 def messages_of(ladder: Ladder) -> Messages:
     """In words; some three microseconds a message, and five for a session description."""
     peers: dict[tuple[str, Address], str] = {}
-    return Messages(tuple([_step(noted, ladder.began, peers) for noted in ladder]), ladder.left_out)
+    began, invited = ladder.began, ladder.invited if ladder.invited is not None else ladder.began
+    return Messages(tuple([_step(noted, began, invited, peers) for noted in ladder]), ladder.left_out)
 
 
 def pack(messages: Messages) -> bytes:
@@ -114,11 +114,10 @@ def from_plain(plain: object) -> Messages:
         raise UnreadableLadder(f"not a ladder: {error}") from error
 
 
-def _step(noted: Noted, began: float, peers: dict[tuple[str, Address], str]) -> Step:
+def _step(noted: Noted, began: float, invited: float, peers: dict[tuple[str, Address], str]) -> Step:
+    """From the INVITE until it is a call is no time; a challenge came before both."""
     at, incoming, name, flow, what, reason, cseq, sdp = noted
-    after = round(at - began, 3)
-    if -SETTLING <= after <= 0:
-        after = 0.0
+    after = round(at - began if at > began else min(at - invited, 0.0), 3) or 0.0      # no minus before a nought
     if flow is None:
         return Step(after, "", "", printable(str(what)))
     peer = peers.get((name, flow.remote))

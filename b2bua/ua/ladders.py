@@ -46,10 +46,11 @@ _FIELDS = len(Noted._fields)
 class Ladder:
     """Of one call, bounded: the first messages and the last ones."""
 
-    __slots__ = ("_bodies", "_first", "_last", "began", "call_ids", "is_over", "left_out")
+    __slots__ = ("_bodies", "_first", "_last", "began", "call_ids", "invited", "is_over", "left_out")
 
     def __init__(self) -> None:
         self.began = 0.0                   # when the call did, by the loop's clock
+        self.invited: float | None = None  # when the INVITE came by which it did
         self.left_out = 0                  # after the first ones
         self.is_over = False
         self.call_ids: list[str] = []
@@ -178,6 +179,8 @@ class Ladders:
                 self._forget(ladder.call_ids.pop(0), ladder)
         steps = self._lone.pop(call_id, [])
         last = max((place for place, step in enumerate(steps) if step.what == "INVITE"), default=None)
+        if last is not None and invite is not None and not ladder:
+            ladder.invited = steps[last].at
         for place, step in enumerate(steps):
             sdp = _sdp(invite) if place == last and invite is not None else b""
             ladder.add(*step._replace(peer=peer, sdp=sdp))

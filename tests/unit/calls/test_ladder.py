@@ -85,9 +85,9 @@ def noted(at: float, what: str | int = "INVITE", *, incoming: bool = True, reaso
 
 def test_a_message_in_words() -> None:
     ladder = Ladder()
-    ladder.began = 100.0
-    ladder.add(*noted(99.5))
-    ladder.add(*noted(99.999))
+    ladder.began, ladder.invited = 100.0, 99.99
+    ladder.add(*noted(99.49))
+    ladder.add(*noted(99.99))
     ladder.add(*noted(100.0, 183, incoming=False, reason="Session Progress"))
     ladder.add(*noted(101.2345, remote=Address("2001:db8::1", 5061), transport=Transport.TLS))
     ladder.happened("recording rec-1 begins", 102.0)

@@ -42,6 +42,10 @@ def test_an_invite_waits_for_its_call_and_brings_its_challenge_and_its_offer() -
     assert (len(ladders), ladders.lone) == (1, 0)
     assert said(ladder) == ["<- phone 101 INVITE", "-> phone 101 401", "<- phone 101 ACK", "<- phone 101 INVITE"]
     assert [one.sdp for one in ladder] == [b"", b"", b"", SDP]
+    assert ladder.invited == 1.3
+    ladders.received(request(call_id="two"), FLOW, 9.0)
+    ladders.follow("two", ladder, "phone 102", request(call_id="two"))
+    assert ladder.invited == 1.3           # by the other one it began
 
 
 def test_what_belongs_to_no_call_is_not_noted() -> None:
