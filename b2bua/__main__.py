@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import structlog
 import typer
@@ -38,6 +38,9 @@ from b2bua.store.engine import without_password
 from b2bua.store.migrate import migrate
 from b2bua.store.secrets import Resealed
 from b2bua.store.store import open_store
+
+if TYPE_CHECKING:
+    from b2bua.commands.call_trace import Ambiguous
 
 cli = typer.Typer(name="smartswitch", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="A SIP back-to-back user agent that makes amoCRM part of every call.")
@@ -185,6 +188,35 @@ async def _last_calls(settings: Settings, limit: int, client: ClientId | None) -
         return []
     async with open_store(settings.database_url) as store:
         return await store.calls.last_calls(limit, client)
+
+
+@cli.command()
+def trace(call: Annotated[str, typer.Argument(metavar="CALL", help="Its id, or the beginning of it; 4 letters.")],
+          config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """One call's ladder: what was said, decided, recorded and told the CRM, in its order."""
+    from b2bua.calls.ladder import title
+    from b2bua.commands.call_trace import SHORTEST, Told, plain
+    from b2bua.commands.call_trace import trace as found_trace
+    if len(call) < SHORTEST:
+        raise typer.BadParameter(f"{SHORTEST} letters of its id at least", param_hint="CALL")
+    with faults_told(config):
+        settings = load_settings(config)
+    with troubles_told():
+        found = asyncio.run(found_trace(settings, call))
+    if not isinstance(found, Told):
+        _tell_no_trace(call, found)
+    if as_json:
+        print_json(plain(found))
+        return
+    typer.echo(title(found.record, is_over=found.is_over))
+    for line in (*found.lines, *found.notes):
+        typer.echo(str(line))
+
+
+def _tell_no_trace(call: str, found: Ambiguous) -> NoReturn:
+    for line in found.in_words(call):
+        typer.echo(f"smartswitch: {line}", err=True)
+    raise typer.Exit(RUNTIME_FAULT)
 
 
 @cli.command()

@@ -22,6 +22,7 @@ import uvloop
 from b2bua.apply.office import Offices
 from b2bua.calls.dial import StepDialler
 from b2bua.calls.errands import Errands
+from b2bua.calls.ladder_keeper import LadderKeeper
 from b2bua.calls.left_behind import Undertaker
 from b2bua.calls.recordings import Recordings
 from b2bua.calls.standing import StandingCalls
@@ -63,6 +64,7 @@ from b2bua.store.engine import StoreUnavailable
 from b2bua.store.migrate import migrate
 from b2bua.store.store import Store, open_store
 from b2bua.ua.agent import UserAgent
+from b2bua.ua.ladders import Ladders
 from b2bua.ua.qualifier import Qualifier
 from b2bua.ua.reception import Reception
 from b2bua.ua.registrar import Registrar
@@ -72,6 +74,7 @@ from b2bua.upkeep import (
     delete_old_recordings,
     follow_directory,
     forget_old_changes,
+    forget_old_traces,
     keep_bindings,
     keep_certificates,
     keep_sounds,
@@ -180,7 +183,9 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
         registrar = _registrar(settings.sip, directory)
         door = _Door()
         core = UserAgentCore(_core(settings.sip), random.SystemRandom(), door.admit)
-        agent = UserAgent(core, traced=settings.log.sip_trace)
+        ladders = Ladders() if settings.log.call_trace_days else None
+        agent = UserAgent(core, traced=settings.log.sip_trace, ladders=ladders)
+        kept_ladders = LadderKeeper(ladders, store.call_traces, agent.now) if ladders is not None else None
         parts.callback(agent.close)
         spoken = tuple(dict.fromkeys(Transport(one.transport.upper()) for one in settings.sip.listen))
         resolver = DnsResolver(SystemDns(settings.sip.dns_servers), random.SystemRandom(), transports=spoken)
@@ -207,6 +212,7 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
             calls=calls,
             clock=utc_now,
             delivered=crm.outbox.wake,
+            ladders=kept_ladders,
             crm_alarms=crm.alarms,
             limits=Limits(settings.sip.max_calls, UnknownCalls(settings.sip.unknown_calls)),
         )
@@ -226,6 +232,9 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
         background.start("standing calls", standing.run())
         background.start("old recordings", delete_old_recordings(settings.recording.keep_days, store, archive))
         background.start("old changes", forget_old_changes(settings.database.keep_changes_days, store))
+        background.start("old ladders", forget_old_traces(settings.log.call_trace_days, store))
+        if kept_ladders is not None:
+            background.start("ladders", kept_ladders.run())
         qualifier = Qualifier(registrar, agent, random.SystemRandom(), every=settings.sip.qualify_every)
         background.start("backlog", crm.backlog.run())
         background.start("qualify", qualifier.run())
@@ -275,6 +284,7 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
                 left_behind=asdict(undertaker.counters),
                 errands_dropped=errands.dropped,
                 errands_failed=errands.failed,
+                traces_dropped=kept_ladders.dropped if kept_ladders is not None else 0,
                 log_lines_dropped=logs.dropped if logs is not None else 0,
             )
 
@@ -308,6 +318,8 @@ async def running(settings: Settings, logs: LogWriter | None = None) -> AsyncIte
         finally:
             await switchboard.drain(0)
             await trunks.stop()
+            if kept_ladders is not None:
+                await kept_ladders.finish()
             crm.outbox.stop()
             await asyncio.wait([delivering], timeout=LAST_DELIVERIES)
             await save_bindings(store, registrar.snapshot(agent.now()))

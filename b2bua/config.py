@@ -348,6 +348,8 @@ class LogSettings(Section):
         description="the least important lines written")
     format: Literal["json", "console"] = Field(default="json", description="one JSON object a line, or for human eyes")
     sip_trace: bool = Field(default=False, description="log every SIP message, credentials masked")
+    call_trace_days: int = Field(default=7, ge=0, le=3650,
+        description="keep what was said in each call for so many days, for `smartswitch trace`; 0: note nothing of it")
 
 
 class Settings(BaseSettings):

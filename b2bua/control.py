@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
-from b2bua.cdr import CallId, ClientId, Direction
+from b2bua.cdr import CallId, CallRecord, ClientId, Direction
 from b2bua.crm.port import Contact
 from b2bua.sip.throttle import Ban
 
@@ -229,6 +229,15 @@ class TurnedAway:
 
 
 @dataclass(frozen=True, slots=True)
+class TracedCall:
+    """A call that is up, or has just ended, and what was said in it until now."""
+
+    record: CallRecord                  # of one that is up: as if it ended now
+    is_over: bool
+    messages: list[Any] | None          # as b2bua.calls.ladder reads them; None: they are not noted
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedStep:
     why: str
     does: str                           # "rings 101, 103 together for 30 s"
@@ -331,6 +340,14 @@ class Control(Protocol):
         ...
 
     def registered_phones(self) -> Sequence[RegisteredPhone]: ...
+
+    def calls_beginning_with(self, beginning: str) -> Sequence[CallId]:
+        """The ids of calls that are up, or have just ended."""
+        ...
+
+    def trace(self, call: CallId) -> TracedCall | None:
+        """None: it is neither up nor has it just ended."""
+        ...
 
     def at_work(self, client: ClientId) -> AtWork:
         """Costs as much as that client has, however many others there are."""

@@ -121,6 +121,7 @@ class Figures:
     left_behind: Mapping[str, int]
     errands_dropped: int
     errands_failed: int
+    traces_dropped: int
     log_lines_dropped: int
 
 
@@ -310,6 +311,8 @@ def _of_the_house(figures: Figures) -> Iterator[Metric]:
     yield _gauge("recordings_waiting", "Recordings that wait to become MP3.", figures.recordings_waiting)
     yield _counters("errands", "Work beside the calls that was not done.", "outcome",
                     {"dropped": figures.errands_dropped, "failed": figures.errands_failed})
+    yield _total("call_traces_dropped", "Calls whose ladder found no room on its way to the database.",
+                 figures.traces_dropped)
     yield _total("log_lines_dropped", "Log lines that found no room.", figures.log_lines_dropped)
 
 

@@ -14,6 +14,7 @@ from b2bua.net.certificates import ServerIdentity
 from b2bua.recording.archive import Archive
 from b2bua.recording.keeping import delete_older_than
 from b2bua.store.bindings import SavedBinding
+from b2bua.store.call_traces import FORGOTTEN_AT_ONCE
 from b2bua.store.engine import StoreUnavailable
 from b2bua.store.recordings import RecordingStage
 from b2bua.store.store import Store
@@ -23,6 +24,7 @@ from b2bua.ua.registrar import Registrar, StoredBinding
 BINDINGS_SAVED_EVERY = 5.0                 # seconds; so many seconds of registrations a crash may forget
 OLD_RECORDINGS_EVERY = 3600.0              # seconds between two looks for recordings past their time
 OLD_CHANGES_EVERY = 3600.0                 # the same for changes of the set-up
+OLD_TRACES_EVERY = 3600.0                  # the same for what was said in calls
 CERTIFICATES_LOOKED_AT_EVERY = 10.0        # seconds
 SOUNDS_LOOKED_AT_EVERY = 10.0              # seconds
 RELOAD_AGAIN = 5.0                         # seconds, when the database did not answer
@@ -74,6 +76,17 @@ async def forget_old_changes(days: int, store: Store) -> None:
         except StoreUnavailable as error:
             log.warning("old changes not forgotten", why=str(error), remedy="it is tried again within the hour")
         await asyncio.sleep(OLD_CHANGES_EVERY)
+
+
+async def forget_old_traces(days: int, store: Store) -> None:
+    """With 0 none are made any more, and those that there are go."""
+    while True:
+        try:
+            while await store.call_traces.forget_older_than(utc_now() - timedelta(days=days)) >= FORGOTTEN_AT_ONCE:
+                pass
+        except StoreUnavailable as error:
+            log.warning("old ladders not forgotten", why=str(error), remedy="it is tried again within the hour")
+        await asyncio.sleep(OLD_TRACES_EVERY)
 
 
 async def keep_certificates(identities: Sequence[ServerIdentity]) -> None:

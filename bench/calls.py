@@ -26,6 +26,7 @@ import uvloop
 
 from b2bua.calls.dial import StepDialler
 from b2bua.calls.errands import Errands
+from b2bua.calls.ladder_keeper import LadderKeeper
 from b2bua.calls.standing import StandingCalls
 from b2bua.calls.switchboard import Limits, Switchboard
 from b2bua.cdr import CallRecord, ClientId
@@ -38,8 +39,10 @@ from b2bua.sip.auth import DigestPolicy, DigestServer
 from b2bua.sip.core import CoreConfig, UserAgentCore
 from b2bua.sip.effects import Address, Flow, TlsPeer, Transport
 from b2bua.sip.message import Request
+from b2bua.store.call_traces import CallTrace
 from b2bua.store.standing import StandingCall
 from b2bua.ua.agent import UserAgent
+from b2bua.ua.ladders import Ladders
 from b2bua.ua.registrar import Registrar
 from b2bua.ua.trunk_table import TrunkTable
 
@@ -135,6 +138,11 @@ class Books:
         return DIRECTORY, 1
 
 
+class Traces:
+    async def save(self, traces: Sequence[CallTrace]) -> None:
+        assert all(trace.steps for trace in traces)
+
+
 class NoCrm:
     async def use(self, directory: Directory) -> None:
         pass
@@ -206,8 +214,8 @@ async def one_call(exchange: Exchange, number: int) -> None:
     await exchange.receives(response(b"200 OK", wire.take(b"BYE")), flow=phone)
 
 
-async def batch(calls: int, profile: cProfile.Profile | None = None) -> tuple[float, float]:
-    """Seconds for a call, and for what is done of it half a minute later."""
+async def batch(calls: int, *, traced: bool, profile: cProfile.Profile | None = None) -> tuple[float, float, float]:
+    """Seconds for a call, for what is done of it half a minute later, and for its ladder to be kept."""
     crm = NoCrm()
     async with Lookup(crm.crm_of) as lookup, Errands() as errands, asyncio.TaskGroup() as tasks:
         doors: list[Switchboard] = []
@@ -215,7 +223,9 @@ async def batch(calls: int, profile: cProfile.Profile | None = None) -> tuple[fl
         def admit(message: Request, flow: Flow) -> bool:
             return doors[0].door.admit(message, flow)
 
-        agent = UserAgent(UserAgentCore(CoreConfig(max_sessions=PLENTY), random.Random(1), admit))
+        ladders = Ladders() if traced else None
+        agent = UserAgent(UserAgentCore(CoreConfig(max_sessions=PLENTY), random.Random(1), admit), ladders=ladders)
+        keeper = LadderKeeper(ladders, Traces(), agent.now) if ladders is not None else None
         resolver, books, wire = DnsResolver(SystemDns(), random.Random(1)), Books(), Wire()
         registrar = Registrar(DIRECTORY, DigestServer(DigestPolicy(realm="bench"), b"k" * 32))
         trunks = TrunkTable(agent, resolver, random.Random(1))
@@ -225,7 +235,7 @@ async def batch(calls: int, profile: cProfile.Profile | None = None) -> tuple[fl
             dialler=StepDialler(agent, registrar, trunks, resolver), media=PassThroughPlane(), lookup=lookup,
             crm=crm, journal=books, books=books, recordings=None, errands=errands, calls=tasks,
             standing=StandingCalls(books, lambda: datetime.now(UTC)),
-            clock=lambda: datetime.now(UTC), delivered=lambda: None, limits=Limits(PLENTY),
+            clock=lambda: datetime.now(UTC), delivered=lambda: None, ladders=keeper, limits=Limits(PLENTY),
         ))
         agent.serve(doors[0].door, [wire])
         exchange = Exchange(agent, wire, profile)
@@ -236,13 +246,19 @@ async def batch(calls: int, profile: cProfile.Profile | None = None) -> tuple[fl
             await one_call(exchange, number)
         assert not doors[0].live_calls()
         lingering = exchange.forgets()
+        begun = process_time()
+        if keeper is not None:
+            assert keeper.waiting == WARM_UP + calls
+            await keeper.finish()
+        kept = process_time() - begun
         agent.close()
-    return exchange.spent / calls, lingering / (WARM_UP + calls)
+    return exchange.spent / calls, lingering / (WARM_UP + calls), kept / (WARM_UP + calls)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=1000, help="in each batch")
+    parser.add_argument("--untraced", action="store_true", help="as with log.call_trace_days = 0")
     parser.add_argument("--profile", metavar="FILE", help="write a cProfile of one batch there instead")
     given = parser.parse_args()
     # As `open_logs` has it, at the level of bench/signalling.
@@ -251,12 +267,13 @@ def main() -> None:
     )
     if given.profile is not None:
         profile = cProfile.Profile()
-        uvloop.run(batch(given.calls, profile))
+        uvloop.run(batch(given.calls, traced=not given.untraced, profile=profile))
         profile.dump_stats(given.profile)
         return
-    batches = [uvloop.run(batch(given.calls)) for _ in range(BATCHES)]
-    call, lingering = min(spent for spent, _ in batches), min(late for _, late in batches)
-    sys.stdout.write(f"{call * 1e6:.0f} us a call, {lingering * 1e6:.0f} us more to forget it half a minute later\n")
+    batches = [uvloop.run(batch(given.calls, traced=not given.untraced)) for _ in range(BATCHES)]
+    call, lingering, kept = (min(part) * 1e6 for part in zip(*batches, strict=True))
+    sys.stdout.write(f"{call:.0f} us a call, {lingering:.0f} us more to forget it half a minute later, "
+                     f"{kept:.0f} us to have its ladder kept\n")
 
 
 if __name__ == "__main__":

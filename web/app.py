@@ -58,6 +58,7 @@ from web.setup.things import SetUp
 from web.setup.trunks import TrunkPages
 from web.setup.users import UserPages
 from web.signin import SignIn
+from web.trace import Trace
 from web.users import Users
 from web.widget.api import WidgetApi
 from web.widget.auth import WidgetAccounts
@@ -116,6 +117,7 @@ def create_app(
             *CallActions(control, lambda: users.directory).routes(sign_in),
             Route("/api/live", dashboard.api_live),
             Route("/api/explain", Explain(control, token).show, methods=["POST"]),
+            Route("/api/trace/{call}", Trace(control, token).show),
             Route("/api/crm/users", Users(users, token).list),
             Route("/api/crm/users/refresh", Users(users, token).refresh, methods=["POST"]),
             Route("/api/bans", bans.list),

@@ -30,6 +30,8 @@ from b2bua.calls.from_phone import call_from_phone
 from b2bua.calls.identity import read_caller
 from b2bua.calls.inbound import inbound_call
 from b2bua.calls.invitation import Shown
+from b2bua.calls.ladder import messages_of, to_plain
+from b2bua.calls.ladder_keeper import LadderKeeper
 from b2bua.calls.live import LivePage
 from b2bua.calls.outcomes import Unanswered
 from b2bua.calls.pickup import wanted
@@ -47,6 +49,7 @@ from b2bua.control import (
     Glance,
     LiveCall,
     RegisteredPhone,
+    TracedCall,
     TransferOutcome,
     TrunkState,
     TrunkTest,
@@ -62,6 +65,7 @@ from b2bua.sip.dialog_info import DialogInfo
 from b2bua.sip.invite_session import InviteSession
 from b2bua.sip.throttle import Ban
 from b2bua.ua.agent import UserAgent
+from b2bua.ua.ladders import Ladder
 from b2bua.ua.leg import HeaderFields, Inbox, IncomingLeg, Leg
 from b2bua.ua.notifier import Notifier
 from b2bua.ua.registrar import ExtensionKey, Registrar
@@ -142,6 +146,7 @@ class Switchboard:
         calls: asyncio.TaskGroup,
         clock: Callable[[], datetime],
         delivered: Callable[[], None],
+        ladders: LadderKeeper | None = None,
         crm_alarms: Callable[[], Sequence[str]] = tuple,
         limits: Limits = Limits(),
     ) -> None:
@@ -174,6 +179,7 @@ class Switchboard:
         self._calls = calls
         self._clock = clock
         self._delivered = delivered
+        self._ladders = ladders
         self._crm_alarms = crm_alarms
         self._live: dict[CallId, Live] = {}
         self._talks: dict[Inbox, Talk] = {}              # of the calls that are answered
@@ -197,7 +203,7 @@ class Switchboard:
         call.history = history_of(invite, trunk.country)
         for note in who.notes:
             call.note(note)
-        caller = self._agent.accept(session, trunk.name)
+        caller = self._agent.accept(session, trunk.name, by_trunk=True)
         if self.draining:
             why = "the switch is stopping, and takes no new calls"
             self._start(call, caller.inbox, self._refused(caller, call, 503, EndReason.SHUTDOWN, why, (IDLE,)))
@@ -234,7 +240,7 @@ class Switchboard:
         call.is_placed = False
         if call.crm is not None and why_untold(call.crm.functions, call.direction, call.dialled) is None:
             call.contact = self._lookup.remembered(call.client, call.dialled)
-        click, inbox = Click(call, extension, dialled), Inbox()
+        click, inbox = Click(call, extension, dialled), self._agent.new_inbox()
         self._start(call, inbox, click2call(self, click, inbox, self._within_limits(extension, plan)))
         return click
 
@@ -274,6 +280,8 @@ class Switchboard:
     def _start(self, call: CallInProgress, inbox: Inbox, script: Coroutine[object, object, None]) -> None:
         task = self._calls.create_task(self._run(call, script), name=f"call {call.id}")
         self._live[call.id] = Live(call, inbox, task)
+        if inbox.ladder is not None:
+            inbox.ladder.began = self._agent.now() - (self._clock() - call.started_at).total_seconds()
         self._standing.up(call)            # with nobody to say goodbye to, until somebody talks
         maker = call.extension.number if call.extension is not None else None
         self.capacity.enter(call.id, call.client, call.trunk, maker)
@@ -283,6 +291,8 @@ class Switchboard:
         def ended(task: asyncio.Task[None]) -> None:
             script.close()                 # it may have been cancelled before its first step
             self._tasks.discard(task)
+            if (ladder := self._ladder_of(call)) is not None:
+                self._agent.forget(ladder)     # it came to no record
             self._let_go(call)
 
         task.add_done_callback(ended)
@@ -323,6 +333,8 @@ class Switchboard:
         if self._recordings is not None:
             self._recordings.finish(call)
         self._standing.over(call)
+        if self._ladders is not None and (ladder := self._ladder_of(call)) is not None:
+            self._ladders.over(record, ladder)
         self._let_go(call)                 # the database may take its time: that must not keep other calls away
         await self._journal.finish(record, writes)
         if writes:
@@ -461,22 +473,36 @@ class Switchboard:
             return
         if call.direction is Direction.INBOUND and why_untold(account.functions, call.direction, call.caller) is None:
             call.shown_to.add(user)
-            self._errands.start("pop-up", self._pop_up(PopUp(call.client, call.caller, (user,))))
+            pop_up = PopUp(call.client, call.caller, (user,))
+            self._errands.start("pop-up", self._pop_up(pop_up, self._ladder_of(call)))
 
-    async def _pop_up(self, pop_up: PopUp) -> None:
+    def _ladder_of(self, call: CallInProgress) -> Ladder | None:
+        live = self._live.get(call.id)
+        return live.inbox.ladder if live is not None else None
+
+    async def _pop_up(self, pop_up: PopUp, ladder: Ladder | None) -> None:
         crm = self._crm.crm_of(pop_up.client)
         if crm is None:
             return
+        named = ", ".join(f"user {user}" for user in pop_up.users)
         try:
             async with asyncio.timeout(POP_UP_PATIENCE):
                 await crm.pop_up(pop_up)
         except (CrmError, TimeoutError) as error:
-            log.warning("pop-up not shown", client=pop_up.client, users=pop_up.users, why=str(error) or "too slow")
+            why = str(error) or "too slow"
+            log.warning("pop-up not shown", client=pop_up.client, users=pop_up.users, why=why)
+            said = f"pop-up not shown to {named}: {why}"
+        else:
+            said = f"the CRM shows {named} the pop-up"
+        if ladder is not None:
+            ladder.happened(said, self._agent.now())
 
     def answered(self, call: CallInProgress, media: MediaSession, *legs: Leg) -> None:
         log.info("answered", call=call.id, extension=call.extension.number if call.extension else None)
         if self._recordings is not None and self.directory.client[call.client].record:
             self._recordings.begin(call, media)
+            if (ladder := self._ladder_of(call)) is not None:
+                ladder.happened(f"recording {call.recording} begins", self._agent.now())
         self._standing.up(call, *legs)
 
     def announcing(self, call: CallInProgress, caller: Leg) -> None:
@@ -530,6 +556,22 @@ class Switchboard:
 
     def trunk_test(self, client: ClientId, name: str) -> TrunkTest | None:
         return self._trunks.tests.last(client, name)
+
+    def calls_beginning_with(self, beginning: str) -> Sequence[CallId]:
+        ended = self._ladders.ended() if self._ladders is not None else ()
+        ids = {*self._live, *(one.record.id for one in ended)}
+        return sorted(id_ for id_ in ids if id_.startswith(beginning))
+
+    def trace(self, call: CallId) -> TracedCall | None:
+        if (live := self._live.get(call)) is not None:
+            record, ladder, is_over = live.call.record(), live.inbox.ladder, False
+        else:
+            ended = self._ladders.ended() if self._ladders is not None else ()
+            one = next((one for one in ended if one.record.id == call), None)
+            if one is None:
+                return None
+            record, ladder, is_over = one.record, one.ladder, True
+        return TracedCall(record, is_over, to_plain(messages_of(ladder)) if ladder is not None else None)
 
     def registered_phones(self) -> Sequence[RegisteredPhone]:
         return self._registrar.phones(self._agent.now())

@@ -18,6 +18,8 @@ from b2bua.crm.writes import UnreadableWrite, from_json
 from b2bua.store.outbox import Owed, dropped_by
 from b2bua.store.store import open_store
 
+UNREADABLE = "a write that this version cannot read"
+
 
 @dataclass(frozen=True, slots=True)
 class Lists:
@@ -49,7 +51,7 @@ def waiting_table(rows: Sequence[Owed], now: datetime) -> Table | Text:
         return Text("Nothing waits for a CRM.")
     table = plain_table("Waits", "id", "client", "what", "owed for", "tries", "next in", "last said")
     for row in rows:
-        due = "now" if row.due_at <= now else _span((row.due_at - now).total_seconds())
+        due = "now" if row.due_at <= now else span((row.due_at - now).total_seconds())
         table.add_row(str(row.id), shown(row.client), shown(in_words(row)), _age(row, now), str(row.attempts), due,
                       shown(row.said))
     return table
@@ -76,11 +78,11 @@ def in_words(row: Owed) -> str:
     try:
         write = from_json(row.payload)
     except UnreadableWrite:
-        return "a write that this version cannot read"
-    return f"{_what(write)} {write.phone}, call of {write.started_at.astimezone():%Y-%m-%d %H:%M}"
+        return UNREADABLE
+    return f"{what_of(write)} {write.phone}, call of {write.started_at.astimezone():%Y-%m-%d %H:%M}"
 
 
-def _what(write: CrmWrite) -> str:
+def what_of(write: CrmWrite) -> str:
     match write:
         case Card():
             return "contact for"
@@ -101,10 +103,10 @@ def _what(write: CrmWrite) -> str:
 
 
 def _age(row: Owed, now: datetime) -> str:
-    return _span((now - row.created_at).total_seconds())
+    return span((now - row.created_at).total_seconds())
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     minutes, hours = int(seconds) // 60, int(seconds) // 3600
     if hours >= 48:
         return f"{hours // 24} d"

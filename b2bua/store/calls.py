@@ -13,7 +13,7 @@ from enum import Enum
 from itertools import islice
 
 import structlog
-from sqlalchemy import ColumnElement, Select, and_, or_, select
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 
 from b2bua.cdr import CallId, CallRecord, ClientId
 from b2bua.crm.port import CrmWrite
@@ -30,6 +30,8 @@ WAITING_LIMIT = 10_000                 # calls in memory while the database is s
 OVERFLOW_LIMIT = 10_000                # calls in memory on their way to the spill file; more are lost, and counted
 SPILL_AFTER = 30.0                     # database away so long: what waits goes to the disk, in case we die as well
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+_OUR_IDS = frozenset("0123456789abcdef")           # of which the switchboard makes ids
 
 FinishRows = tuple[Row, list[Row]]     # the call's row, the outbox rows
 
@@ -112,6 +114,16 @@ class CallJournal:
     async def get(self, call: CallId) -> CallRecord | None:
         found = await self._records(select(calls).where(calls.c.id == call))
         return found[0] if found else None
+
+    @whole
+    async def beginning_with(self, beginning: str, limit: int) -> list[CallId]:
+        """Calls whose ids begin so, in the order of their ids."""
+        of_id = func.substr(calls.c.id, 1, len(beginning)) == beginning
+        query = select(calls.c.id).where(of_id).order_by(calls.c.id).limit(limit)
+        if _OUR_IDS.issuperset(beginning):               # then their index finds them, in any database's order of text
+            query = query.where(calls.c.id.between(beginning, f"{beginning}g"))
+        async with self._database.reading() as connection:
+            return [CallId(id_) for id_ in (await connection.execute(query)).scalars()]
 
     @whole
     async def _records(self, query: Select[tuple[object, ...]]) -> list[CallRecord]:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     String,
@@ -146,6 +147,16 @@ standing_calls = Table(
     Column("id", Text, primary_key=True),
     Column("seen_at", Instant),                            # when a dead daemon was last alive; null: the call is ours
     Column("payload", Text, nullable=False),               # JSON: its record, CRM writes, and BYEs, should it end now
+)
+
+# What was said in each call, for some days: see b2bua.calls.ladder. No foreign key: the call's record may come later.
+call_traces = Table(
+    "call_traces", metadata,
+    Column("call", Text, primary_key=True),
+    Column("client", Text, nullable=False),
+    Column("started_at", Instant, nullable=False),         # of the call
+    Column("steps", LargeBinary, nullable=False),          # compressed JSON
+    Index(None, "started_at"),
 )
 
 # One row: when the daemon was last known to be alive with calls up.

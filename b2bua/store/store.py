@@ -14,6 +14,7 @@ import structlog
 from b2bua.sealing import Sealer
 from b2bua.store.bindings import BindingRows
 from b2bua.store.call_search import CallSearch
+from b2bua.store.call_traces import CallTraceRows
 from b2bua.store.calls import CallJournal
 from b2bua.store.changes import ChangeRows
 from b2bua.store.crm_users import CrmUserRows
@@ -51,6 +52,7 @@ class Store:
     widget_settings: WidgetSettingsRows
     web_sessions: WebSessionRows
     changes: ChangeRows
+    call_traces: CallTraceRows
 
 
 @asynccontextmanager
@@ -76,6 +78,7 @@ async def open_store(
             widget_settings=WidgetSettingsRows(database),
             web_sessions=WebSessionRows(database),
             changes=ChangeRows(database),
+            call_traces=CallTraceRows(database),
         )
         async with background() as tasks:
             writers = [tasks.create_task(writer) for writer in (

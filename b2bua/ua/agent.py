@@ -33,6 +33,7 @@ from b2bua.sip.invite_session import InviteSession
 from b2bua.sip.message import Request, Response
 from b2bua.sip.parser import parse
 from b2bua.sip.uri import Uri
+from b2bua.ua.ladders import Ladder, Ladders
 from b2bua.ua.leg import HeaderFields, Inbox, IncomingLeg, Leg, OutgoingLeg
 
 log = structlog.get_logger(__name__)
@@ -67,8 +68,9 @@ class AgentCounters:
 class UserAgent:
     """Bytes in, effects out, and legs for the people who write calls."""
 
-    def __init__(self, core: UserAgentCore, *, traced: bool = False) -> None:
+    def __init__(self, core: UserAgentCore, *, traced: bool = False, ladders: Ladders | None = None) -> None:
         self.core = core
+        self.ladders = ladders             # None: what is said in calls is not noted
         self._traced = traced              # every message in the log
         self.counters = AgentCounters()
         self.transports: dict[Transport, MessageTransport] = {}
@@ -101,8 +103,11 @@ class UserAgent:
         except ParseError as error:
             self._malformed(error, flow)
             return
+        now = self.now()
         try:
-            self.perform(self.core.receive(message, flow, self.now()))
+            if self.ladders is not None:
+                self.ladders.received(message, flow, now)
+            self.perform(self.core.receive(message, flow, now))
         except Exception:                  # the boundary of a message: no stranger's bytes may stop us
             self.counters.faults += 1
             log.exception("message broke us", source=flow.remote.host, message=data[:2000])
@@ -141,6 +146,8 @@ class UserAgent:
         data = bytes(message)
         if self._traced:
             _trace("out", data, flow)
+        if self.ladders is not None:
+            self.ladders.sent(message, data, flow, self.now())
         transport.send(data, flow)
 
     def _report(self, effect: Effect) -> None:
@@ -200,11 +207,30 @@ class UserAgent:
 
     # -- for the transaction user
 
-    def accept(self, session: InviteSession, name: str, inbox: Inbox | None = None) -> IncomingLeg:
+    def accept(
+        self, session: InviteSession, name: str, inbox: Inbox | None = None, *, by_trunk: bool = False
+    ) -> IncomingLeg:
         """Make the call that came in a leg: of a call of its own, or of the one whose inbox this is."""
-        leg = IncomingLeg(self, session, inbox or Inbox(), name)
+        leg = IncomingLeg(self, session, inbox or self.new_inbox(), name)
+        leg.is_trunk = by_trunk
         self._legs[session] = leg
+        self._follow(leg, session.invite)
         return leg
+
+    def new_inbox(self) -> Inbox:
+        """Of a call that begins."""
+        return Inbox(Ladder() if self.ladders is not None else None)
+
+    def _follow(self, leg: Leg, invite: Request | None = None) -> None:
+        """What has its Call-ID is noted on the ladder of its call."""
+        if self.ladders is not None and leg.inbox.ladder is not None:
+            who = f"{'trunk' if leg.is_trunk else 'phone'} {leg.name}"
+            self.ladders.follow(leg.session.call_id, leg.inbox.ladder, who, invite)
+
+    def forget(self, ladder: Ladder) -> None:
+        """Nobody will tell what was said in that call."""
+        if self.ladders is not None:
+            self.ladders.over(ladder)
 
     def leg_of(self, session: InviteSession) -> Leg | None:
         """None: it has ended."""
@@ -213,6 +239,7 @@ class UserAgent:
     def move(self, leg: Leg) -> None:
         """What happens in its session happens on this leg from now on."""
         self._legs[leg.session] = leg
+        self._follow(leg)
 
     def let_go(self, session: InviteSession) -> None:
         """We ended it: the core reports nothing more of it (see invite_session)."""
@@ -246,14 +273,16 @@ class UserAgent:
         """Call somebody; what happens comes into `inbox`, and a challenge is answered with `credentials`.
 
         `by_size`: a large request goes by TCP, and by UDP when the other side has none (RFC 3261 §18.1.1).
-        Not for phones: they are reached by the flow that they registered on.
+        For trunks alone: phones are reached by the flow that they registered on.
         """
         stream = self._stream_for_large(outgoing, flow) if by_size else None
         session, effects = self.core.invite(outgoing, stream or flow, self.now())
         leg = OutgoingLeg(self, session, inbox, name, credentials)
+        leg.is_trunk = by_size
         if stream is not None:
             leg.otherwise = (outgoing, flow)
         self._legs[session] = leg
+        self._follow(leg)
         self.perform(effects)
         return leg
 
@@ -261,6 +290,7 @@ class UserAgent:
         """The same call by another flow; the leg goes on in a new session."""
         leg.session, effects = self.core.invite(outgoing, flow, self.now())
         self._legs[leg.session] = leg
+        self._follow(leg)
         self.perform(effects)
 
     def _stream_for_large(self, outgoing: OutgoingInvite, flow: Flow) -> Flow | None:

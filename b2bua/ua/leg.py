@@ -34,6 +34,7 @@ from b2bua.sip.reasons import fields, in_words, reasons_of, shown, stated
 
 if TYPE_CHECKING:
     from b2bua.ua.agent import UserAgent
+    from b2bua.ua.ladders import Ladder
 
 INCOMPATIBLE = (488, 606)
 OFFER_REFUSED = (415, *INCOMPATIBLE)       # final responses that are about an INVITE's session description
@@ -98,9 +99,10 @@ class Wish:
 class Inbox:
     """What happens on the legs of one call, in order, for the one task that runs the call."""
 
-    __slots__ = ("_events", "_failure", "_waiter", "dropped")
+    __slots__ = ("_events", "_failure", "_waiter", "dropped", "ladder")
 
-    def __init__(self) -> None:
+    def __init__(self, ladder: Ladder | None = None) -> None:
+        self.ladder = ladder               # what is said on them; None: nobody notes it
         self._events: deque[tuple[Leg, Effect | Wish]] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
@@ -161,13 +163,14 @@ class Inbox:
 class Leg:
     """What both kinds of leg do once their session is up."""
 
-    __slots__ = ("__weakref__", "_scopes", "agent", "codecs", "end", "inbox", "name", "session")
+    __slots__ = ("__weakref__", "_scopes", "agent", "codecs", "end", "inbox", "is_trunk", "name", "session")
 
     def __init__(self, agent: UserAgent, session: InviteSession, inbox: Inbox, name: str = "") -> None:
         self.agent = agent
         self.session = session
         self.inbox = inbox
         self.name = name                   # who is at the other end: an extension, a trunk
+        self.is_trunk = False
         self.end: LegEnd | None = None
         self.codecs: frozenset[str] | None = None       # all that it may be offered; None: no offer of ours was refused
         self._scopes: list[while_up] = []
@@ -233,7 +236,7 @@ class Leg:
     def move(self, inbox: Inbox) -> Leg:
         """The same dialog as a leg of another call. For the call that it leaves, it has ended."""
         moved = Leg(self.agent, self.session, inbox, self.name)
-        moved.codecs = self.codecs
+        moved.codecs, moved.is_trunk = self.codecs, self.is_trunk
         self.agent.move(moved)
         self.inbox.hand_over(self, moved)
         self.notify(Ended(self.session, Party.LOCAL, EndCause.BYE))

@@ -16,12 +16,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from b2bua.cdr import CallId
-from b2bua.control import TrunkState
+from b2bua.control import TracedCall, TrunkState
 from b2bua.directory import OPERATOR_LOGIN
 from b2bua.recording import waveform
 from b2bua.recording.waveform import Waveform
 from b2bua.sip.throttle import Ban, Banned
 from b2bua.store.recordings import RecordingRows
+from tests.support.records import record
 from tests.support.web_site import (
     ACME,
     BETA,
@@ -445,6 +446,27 @@ async def test_the_command_line_sees_and_lifts_bans_by_its_token(site: Site) -> 
         for lifted in (1, 0):
             answer = await program.post("/api/bans/lift", json={"subject": "198.51.100.7"}, headers=allowed)
             assert answer.json() == {"lifted": lifted}
+
+
+async def test_the_command_line_traces_calls_in_progress_by_its_token(site: Site) -> None:
+    allowed = {"Authorization": f"Bearer {KEYS.control_token}"}
+    messages = [0, [[0.0, "in", "trunk operator at 10.0.1.1:5060", "INVITE (CSeq 1)", ""]]]
+    site.control.traced = {CallId(call): TracedCall(record(call), call == "5f0d", messages)
+                           for call in ("5f0c", "5f0c-2", "5f0c-3", "5f0d")}
+    async with site.browser(headers=JSON) as program:
+        assert (await program.get("/api/trace/5f0d")).status_code == 401
+        for beginning in ("5f0", "x" * 65):
+            assert (await program.get(f"/api/trace/{beginning}", headers=allowed)).status_code == 400
+        several = (await program.get("/api/trace/5f0c-", headers=allowed)).json()
+        assert several == {"calls": ["5f0c-2", "5f0c-3"], "traced": None}
+        none = (await program.get("/api/trace/ffff", headers=allowed)).json()
+        assert none == {"calls": [], "traced": None}
+        one = await program.get("/api/trace/5f0d", headers=allowed)
+        assert one.headers["cache-control"] == "no-store"
+        assert (one.json()["traced"]["is_over"], one.json()["traced"]["messages"]) == (True, messages)
+        assert one.json()["traced"]["record"]["caller"] == "+74951112233"
+        exact = (await program.get("/api/trace/5f0c", headers=allowed)).json()["traced"]
+        assert (exact["record"]["id"], exact["is_over"]) == ("5f0c", False)
 
 
 async def test_the_command_line_asks_what_would_happen_by_its_token(site: Site) -> None:

@@ -12,6 +12,8 @@ from ipaddress import ip_network
 
 from b2bua.calls.dial import StepDialler
 from b2bua.calls.errands import Errands
+from b2bua.calls.ladder import unpack
+from b2bua.calls.ladder_keeper import LadderKeeper
 from b2bua.calls.standing import StandingCalls
 from b2bua.calls.switchboard import Limits, Switchboard
 from b2bua.cdr import CallId, CallRecord, ClientId
@@ -28,8 +30,10 @@ from b2bua.sip.auth import DigestPolicy, DigestServer, ha1
 from b2bua.sip.core import CoreConfig, UserAgentCore
 from b2bua.sip.effects import Address, Flow
 from b2bua.sip.message import Request
+from b2bua.store.call_traces import CallTrace
 from b2bua.store.standing import LeftBehind, StandingCall
 from b2bua.ua.agent import UserAgent
+from b2bua.ua.ladders import Ladders
 from b2bua.ua.qualifier import Qualifier
 from b2bua.ua.registrar import Registrar
 from b2bua.ua.trunk_table import TrunkTable
@@ -148,6 +152,16 @@ class FakeBooks:
 
 
 @dataclass
+class FakeTraces:
+    """What was said in calls, as it was kept."""
+
+    kept: dict[CallId, CallTrace] = field(default_factory=dict)
+
+    async def save(self, traces: Sequence[CallTrace]) -> None:
+        self.kept.update({one.call: one for one in traces})
+
+
+@dataclass
 class FakeDns:
     """Knows what a scenario wrote down."""
 
@@ -170,6 +184,9 @@ class Office:
     trunks: TrunkTable
     dns: FakeDns
     standing: StandingCalls
+    ladders: Ladders
+    keeper: LadderKeeper
+    traces: FakeTraces
     _phones: dict[str, Phone] = field(default_factory=dict)
 
     async def phone(
@@ -202,6 +219,9 @@ class Office:
         assert self.agent.core.session_count == 0
         assert self.agent.leg_count == 0
         assert self.pbx.turns.talking == 0
+        assert set(self.traces.kept) == {record.id for record in self.books.records}
+        assert all(unpack(one.steps) for one in self.traces.kept.values())
+        assert len(self.ladders) == 0
 
     def change(self, **changes: object) -> None:
         """Another directory, as after `apply`."""
@@ -245,7 +265,9 @@ async def open_office(
         def admit(request: Request, flow: Flow) -> Verdict:
             return door[0].door.admit(request, flow)
 
-        agent = UserAgent(UserAgentCore(CoreConfig(), randomness, admit))
+        ladders, traces = Ladders(), FakeTraces()
+        agent = UserAgent(UserAgentCore(CoreConfig(), randomness, admit), ladders=ladders)
+        keeper = LadderKeeper(ladders, traces, agent.now)
         parts.callback(agent.close)
         dns = FakeDns()
         resolver = DnsResolver(dns, randomness)
@@ -270,6 +292,7 @@ async def open_office(
             calls=calls,
             clock=loop.wall,
             delivered=lambda: None,
+            ladders=keeper,
             limits=limits,
         )
         door.append(pbx)
@@ -277,13 +300,15 @@ async def open_office(
         agent.serve(pbx.door, [network.attach(SERVER, agent)])
         trunk = Phone("operator", SERVER, does=Answers(after=3.0), seed=99).on(network, OPERATOR)
         running = calls.create_task(trunks.run())
+        keeping = calls.create_task(keeper.run())
         qualifying = calls.create_task(qualifier.run())
-        office = Office(network, pbx, agent, crm, books, trunk, trunks, dns, standing)
+        office = Office(network, pbx, agent, crm, books, trunk, trunks, dns, standing, ladders, keeper, traces)
         try:
             yield office
         finally:
             await pbx.drain(0)
             running.cancel()
+            keeping.cancel()
             qualifying.cancel()
             for phone in (trunk, *office._phones.values()):
                 phone.close()

@@ -32,6 +32,7 @@ from b2bua.control import (
     LiveCall,
     PlannedStep,
     RegisteredPhone,
+    TracedCall,
     Transfer,
     TransferOutcome,
     TrunkState,
@@ -110,6 +111,7 @@ class FakeControl:
     tested: list[tuple[ClientId, str]] = field(default_factory=list)
     test_refused: Exception | None = None
     phones: list[RegisteredPhone] = field(default_factory=list)
+    traced: dict[CallId, TracedCall] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
     banned: list[Ban] = field(default_factory=list)
     strangers: list[TurnedAway] = field(default_factory=list)
@@ -151,6 +153,12 @@ class FakeControl:
 
     def trunk_test(self, client: ClientId, name: str) -> TrunkTest | None:
         return self.tests.get((client, name)) if (client, name) in self.tested else None
+
+    def calls_beginning_with(self, beginning: str) -> list[CallId]:
+        return sorted(call for call in self.traced if call.startswith(beginning))
+
+    def trace(self, call: CallId) -> TracedCall | None:
+        return self.traced.get(call)
 
     def registered_phones(self) -> list[RegisteredPhone]:
         return self.phones
@@ -301,7 +309,8 @@ def figures(**changes: Any) -> Figures:
         trunks_up=0, trunks_down=0, trunks=TrunkCounters(), lookup=LookupCounts(),
         numbers_known=0, sync=SyncCounts(), sync_states={}, outbox=OutboxCounts(),
         backlog=Backlog(), media=None, journal_waiting=0, journal_stored=0, journal_spilled=0, journal_lost=0,
-        recordings_waiting=0, left_behind={}, errands_dropped=0, errands_failed=0, log_lines_dropped=0)
+        recordings_waiting=0, left_behind={}, errands_dropped=0, errands_failed=0, traces_dropped=0,
+        log_lines_dropped=0)
     return replace(nothing, **changes)
 
 

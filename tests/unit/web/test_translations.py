@@ -19,7 +19,8 @@ from web.office_words import IN_PAGES
 from web.visits import NOTICES
 
 WEB, CORE = Path(web.__file__).parent, Path(b2bua.__file__).parent
-OF_PROGRAMS = {"bans", "control_token", "explain", "users", "amocrm_hooks", "amocrm_webhooks", "dashboard", "widget"}
+OF_PROGRAMS = {"bans", "control_token", "explain", "trace", "users", "amocrm_hooks", "amocrm_webhooks", "dashboard",
+               "widget"}
 CHECKS = ("apply/review", "apply/entries", "apply/office", "apply/extension_csv", "faults", "net/certificates",
           "crm/texts")  # fmt: skip
 OTHERS = [language for language in LANGUAGES if language != "en"]
