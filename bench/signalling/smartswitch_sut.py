@@ -35,6 +35,7 @@ port = {web_port}
 
 [log]
 level = "warning"
+call_trace_days = 0                        # what it is measured beside notes nothing of its calls either
 """
 
 
