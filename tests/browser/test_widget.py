@@ -104,7 +104,8 @@ async def test_what_fails_is_said_in_words_and_hostile_words_stay_words(bench: B
         await bench.click()
         await bench.notified(2)
         _, asked, again = server.bodies("POST calls")
-        assert again == {**asked, "age": 1}                          # sent again, and one call
+        assert again.pop("age") >= 1                                 # sent again, and one call
+        assert again == asked
         first = asked["request"]
         assert len(server.calls) == 1
         await server.change(first, contact={"type": "javascript", "id": 1, "name": HOSTILE},
@@ -345,6 +346,7 @@ async def test_what_was_clicked_is_not_shown_once_the_widget_is_switched_off(ben
         await bench.click()
         call = await bench.the_call()
         await tab.until(f"{CARD}?.innerText.includes('Your phone is ringing')")
+        await bench.notified(1)            # the click has its answer: from now on its call is followed
         await bench.click("#open")
         await bench.click("#off")
         await tab.until(f"bench.saves === 1 && {CARD} === null")
