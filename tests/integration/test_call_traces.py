@@ -161,7 +161,7 @@ def test_a_past_call_is_told_with_its_recording_and_what_the_crm_was_told(home: 
     told = run("trace", ONE[:6])
     assert told.exit_code == 0, told.output
     title, *lines = told.stdout.splitlines()
-    assert title.startswith(f"call {ONE} of acme: inbound, +74951112233 calls +74957654321, by trunk operator; 2026-")
+    assert title.startswith(f"call {ONE} of acme: inbound, +74951112233 calls +74957654321, by trunk operator; 20")
     assert title.endswith("answered, hung up")
     assert lines == [
         "    0.000  <- trunk operator at 10.0.1.1:5060  INVITE (CSeq 1)",
