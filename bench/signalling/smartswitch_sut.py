@@ -3,7 +3,7 @@
 applies it, and becomes the daemon.
 
   smartswitch_sut.py --listen 127.0.0.1:5060 --next 127.0.0.1:5070 --scratch DIR [--media embedded]
-                     [--crm URL [--no-sync]]
+                     [--crm URL [--no-sync]] [--no-ladders]
 """
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ port = {web_port}
 
 [log]
 level = "warning"
-call_trace_days = 0                        # what it is measured beside notes nothing of its calls either
+call_trace_days = {days}
 """
 
 
 def write_files(
-    scratch: Path, listen: str, onward: str, media: str, crm: str, web_port: int, sync: bool = True
+    scratch: Path, listen: str, onward: str, media: str, crm: str, web_port: int, sync: bool = True, days: int = 7
 ) -> tuple[Path, Path]:
     host, port = listen.rsplit(":", 1)
     config, directory = scratch / "smartswitch.toml", scratch / "office.toml"
-    config.write_text(SERVER.format(scratch=scratch, host=host, port=port, media=media, web_port=web_port))
+    config.write_text(SERVER.format(scratch=scratch, host=host, port=port, media=media, web_port=web_port, days=days))
     directory.write_text(office(host, onward, crm, sync))
     return config, directory
 
@@ -83,10 +83,12 @@ def main() -> None:
     parser.add_argument("--media", choices=("none", "embedded"), default="none")
     parser.add_argument("--crm", default="", help="base URL of an amoCRM (the stand-in)")
     parser.add_argument("--no-sync", action="store_true", help="nothing is read ahead of that amoCRM")
+    parser.add_argument("--no-ladders", action="store_true", help="nothing is noted of calls, as by its peers")
     parser.add_argument("--web-port", type=int, default=0)
     given = parser.parse_args()
     config, directory = write_files(
-        given.scratch, given.listen, given.onward, given.media, given.crm, given.web_port, not given.no_sync
+        given.scratch, given.listen, given.onward, given.media, given.crm, given.web_port, not given.no_sync,
+        0 if given.no_ladders else 7,
     )
     os.chdir(ROOT)
     subprocess.run([*COMMAND, "apply", "--config", str(config), str(directory)], check=True)
