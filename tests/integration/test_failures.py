@@ -9,8 +9,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -358,7 +358,7 @@ async def test_a_locked_database_holds_up_no_call_and_loses_and_doubles_none(
 ) -> None:
     monkeypatch.setattr(engine, "BUSY_SECONDS", 2 * SOON)          # who waited for the database would be seen
     async with running_sandbox(SEED, CRM_HOST) as crm, stage(tmp_path, crm.base_url) as on:
-        with locked(tmp_path / "smartswitch.db"):
+        async with locked(tmp_path / "smartswitch.db"):
             for _ in range(4):             # twice as many as client and trunk may have at once
                 call = await on.call(within=SOON)
                 call.hang_up()
@@ -380,7 +380,7 @@ async def test_the_end_of_the_switch_waits_for_no_database_and_the_next_start_ha
     async with AsyncExitStack() as lock:
         async with stage(tmp_path) as on:
             call = await on.call()
-            lock.enter_context(locked(tmp_path / "smartswitch.db"))
+            await lock.enter_async_context(locked(tmp_path / "smartswitch.db"))
             call.hang_up()
             await over(on.desk.calls[0], within=PROMPTLY)
             began = loop.time()
@@ -417,10 +417,14 @@ async def test_postgresql_stopped_and_started_again(tmp_path: Path, monkeypatch:
         assert {entry.uniq for entry in entries} == {record.id for record in records}
 
 
-@contextmanager
-def locked(database: Path) -> Iterator[None]:
-    with closing(sqlite3.connect(database, isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
+@asynccontextmanager
+async def locked(database: Path) -> AsyncIterator[None]:
+    with closing(sqlite3.connect(database, timeout=0, isolation_level=None)) as other:
+        while not other.in_transaction:
+            try:
+                other.execute("BEGIN EXCLUSIVE")
+            except sqlite3.OperationalError:
+                await asyncio.sleep(0.01)  # the system is writing, and needs this loop to come to its end
         yield
         other.execute("ROLLBACK")
 
