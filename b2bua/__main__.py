@@ -195,10 +195,11 @@ def trace(call: Annotated[str, typer.Argument(metavar="CALL", help="Its id, or t
           config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """One call's ladder: what was said, decided, recorded and told the CRM, in its order."""
     from b2bua.calls.ladder import title
-    from b2bua.commands.call_trace import SHORTEST, Told, plain
+    from b2bua.commands.call_trace import Told, plain
     from b2bua.commands.call_trace import trace as found_trace
-    if len(call) < SHORTEST:
-        raise typer.BadParameter(f"{SHORTEST} letters of its id at least", param_hint="CALL")
+    from b2bua.control import SHORTEST_BEGINNING
+    if len(call) < SHORTEST_BEGINNING:
+        raise typer.BadParameter(f"{SHORTEST_BEGINNING} letters of its id at least", param_hint="CALL")
     with faults_told(config):
         settings = load_settings(config)
     with troubles_told():

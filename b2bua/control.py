@@ -228,6 +228,10 @@ class TurnedAway:
     done: str                           # "challenge", "refuse", "silence"
 
 
+SHORTEST_BEGINNING = 4                  # letters of a call's id by which it may be asked for
+MOST_NAMED = 20                         # calls that begin so
+
+
 @dataclass(frozen=True, slots=True)
 class TracedCall:
     """A call that is up, or has just ended, and what was said in it until now."""

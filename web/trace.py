@@ -8,14 +8,13 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from b2bua.control import Control
+from b2bua.control import MOST_NAMED, SHORTEST_BEGINNING, Control
 from b2bua.store.rows import call_row, to_line
 from web.control_token import ControlToken
 from web.pages import NO_STORE
 from web.problems import Problem
 
-SHORTEST, LONGEST = 4, 64              # letters of a call's id, or its beginning
-MOST_NAMED = 20                        # calls that begin so
+LONGEST = 64                           # letters of a call's id, or its beginning
 
 
 class Trace:
@@ -27,8 +26,9 @@ class Trace:
         """Of a beginning that several calls have, only their ids."""
         self._token.demand(request)
         beginning = request.path_params["call"]
-        if not SHORTEST <= len(beginning) <= LONGEST:
-            raise Problem(400, "This is no call's id", f"Send {SHORTEST} of its letters at least, from the first on.")
+        if not SHORTEST_BEGINNING <= len(beginning) <= LONGEST:
+            raise Problem(400, "This is no call's id",
+                          f"Send {SHORTEST_BEGINNING} of its letters at least, from the first on.")
         ids = self._control.calls_beginning_with(beginning)
         traced = self._control.trace(ids[0]) if len(ids) == 1 or beginning in ids[:1] else None
         answer: dict[str, Any] = {"calls": ids[:MOST_NAMED], "traced": None}

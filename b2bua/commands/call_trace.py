@@ -27,6 +27,7 @@ from b2bua.commands.daemon_link import DaemonRefused, DaemonUnreachable, ask_dae
 from b2bua.commands.outbox_list import UNREADABLE, span, what_of
 from b2bua.commands.terminal import is_there
 from b2bua.config import Settings
+from b2bua.control import MOST_NAMED
 from b2bua.crm.writes import UnreadableWrite, from_json
 from b2bua.store.call_traces import SINCE
 from b2bua.store.deliveries import OwedState
@@ -36,9 +37,6 @@ from b2bua.store.outbox import Owed
 from b2bua.store.recordings import Recording, RecordingStage
 from b2bua.store.rows import call_record, from_line
 from b2bua.store.store import Store, open_store
-
-SHORTEST = 4                           # letters of a call's id
-MOST_NAMED = 20                        # calls that begin so
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,8 +113,7 @@ class Ladders:
     # -- the agent notes
 
     def received(self, message: Request | Response, flow: Flow, now: float) -> None:
-        understood = message.headers.understood          # the parser reads both of every message
-        call_id, cseq = understood["call_id"], understood["cseq"]
+        call_id, cseq = message.call_id, message.cseq    # the parser has read both
         if len(cseq.method) > LONGEST:
             cseq = CSeq(cseq.number, cseq.method[:LONGEST])
         what: str | int
